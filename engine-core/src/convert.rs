@@ -1,0 +1,5 @@
+//! convert
+/// err
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConvertError {}

@@ -1,0 +1,5 @@
+//! engine
+/// err
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {}

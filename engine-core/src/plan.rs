@@ -1,0 +1,5 @@
+//! plan
+/// err
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {}

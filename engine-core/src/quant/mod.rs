@@ -1,0 +1,259 @@
+//! Weights as typed values.
+//!
+//! A [`HostWeight`] is one matrix `[out, in]` in one of the formats a checkpoint can hold. Each format has private
+//! fields and one checked constructor, so a quantised weight without its scales cannot be written down. The
+//! activation scheme follows from the weight format ([`HostWeight::activation_scheme`]).
+
+pub mod act;
+mod bf16;
+mod class;
+pub mod fp8;
+mod fp8_block;
+mod int4_group;
+mod int8_channel;
+mod shared;
+
+pub use bf16::{Bf16Weight, F32Weight};
+pub use class::{Precision, PrecisionPolicy, WeightClass};
+pub use fp8_block::{Fp8BlockWeight, ScaleFormat};
+pub use int4_group::Int4GroupWeight;
+pub use int8_channel::Int8ChannelWeight;
+pub use shared::SharedSlice;
+
+/// Side of an FP8 scale block, and the group of FP8 activation quantisation (spec section 4).
+pub const FP8_BLOCK: usize = 128;
+
+/// Shape of a linear weight: `out` rows of `in` values (`y = x Wᵀ`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MatrixShape {
+    /// Output features (rows).
+    pub out_features: usize,
+    /// Input features (columns).
+    pub in_features: usize,
+}
+
+impl MatrixShape {
+    /// `[out_features, in_features]`.
+    pub fn new(out_features: usize, in_features: usize) -> Self {
+        Self { out_features, in_features }
+    }
+
+    /// Number of weights.
+    pub fn num_elements(&self) -> usize {
+        self.out_features * self.in_features
+    }
+}
+
+impl std::fmt::Display for MatrixShape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "[{}, {}]", self.out_features, self.in_features)
+    }
+}
+
+/// The formats of [`HostWeight`], as plain data (capabilities, plans, messages).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WeightFormat {
+    /// IEEE single.
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// e4m3fn with an f32 scale per 128 x 128 block.
+    Fp8Block,
+    /// i8 with an f32 scale per output row.
+    Int8Channel,
+    /// 4-bit with an f32 scale per group of inputs.
+    Int4Group,
+}
+
+impl std::fmt::Display for WeightFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            WeightFormat::F32 => "f32",
+            WeightFormat::Bf16 => "bf16",
+            WeightFormat::Fp8Block => "fp8",
+            WeightFormat::Int8Channel => "int8",
+            WeightFormat::Int4Group => "int4",
+        })
+    }
+}
+
+/// How a backend that quantises activations must do it for a given weight format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActivationScheme {
+    /// Activations stay in floating point.
+    Float,
+    /// e4m3 per token and group of 128 inputs, scale = max(amax, 1e-4)/448, optionally rounded up to a power of two.
+    Fp8Group {
+        /// Round the scale up to a power of two (`scale_fmt: ue8m0`).
+        ue8m0: bool,
+    },
+    /// i8 per token, scale = amax/127.
+    Int8Token,
+}
+
+/// One linear weight on the host, memory-mapped or owned; cloning is cheap.
+#[derive(Debug, Clone)]
+pub enum HostWeight {
+    /// f32 values.
+    F32(F32Weight),
+    /// bf16 values.
+    Bf16(Bf16Weight),
+    /// FP8 with block scales.
+    Fp8Block(Fp8BlockWeight),
+    /// INT8 with per-channel scales.
+    Int8Channel(Int8ChannelWeight),
+    /// INT4 with group scales.
+    Int4Group(Int4GroupWeight),
+}
+
+impl HostWeight {
+    /// `[out, in]`.
+    pub fn shape(&self) -> MatrixShape {
+        match self {
+            HostWeight::F32(w) => w.shape(),
+            HostWeight::Bf16(w) => w.shape(),
+            HostWeight::Fp8Block(w) => w.shape(),
+            HostWeight::Int8Channel(w) => w.shape(),
+            HostWeight::Int4Group(w) => w.shape(),
+        }
+    }
+
+    /// The format of the stored values.
+    pub fn format(&self) -> WeightFormat {
+        match self {
+            HostWeight::F32(_) => WeightFormat::F32,
+            HostWeight::Bf16(_) => WeightFormat::Bf16,
+            HostWeight::Fp8Block(_) => WeightFormat::Fp8Block,
+            HostWeight::Int8Channel(_) => WeightFormat::Int8Channel,
+            HostWeight::Int4Group(_) => WeightFormat::Int4Group,
+        }
+    }
+
+    /// The activation quantisation that belongs to this format, for backends that quantise activations.
+    pub fn activation_scheme(&self) -> ActivationScheme {
+        match self {
+            HostWeight::F32(_) | HostWeight::Bf16(_) | HostWeight::Int4Group(_) => ActivationScheme::Float,
+            HostWeight::Fp8Block(w) => {
+                ActivationScheme::Fp8Group { ue8m0: w.scale_format() == ScaleFormat::Ue8m0 }
+            }
+            HostWeight::Int8Channel(_) => ActivationScheme::Int8Token,
+        }
+    }
+
+    /// Writes row `row` as real values (`stored value × scale`, one f32 rounding) into `out`.
+    ///
+    /// # Panics
+    /// If `row` is out of range or `out.len() != in_features`: a bug of the caller.
+    pub fn row_f32(&self, row: usize, out: &mut [f32]) {
+        match self {
+            HostWeight::F32(w) => w.row_f32(row, out),
+            HostWeight::Bf16(w) => w.row_f32(row, out),
+            HostWeight::Fp8Block(w) => w.row_f32(row, out),
+            HostWeight::Int8Channel(w) => w.row_f32(row, out),
+            HostWeight::Int4Group(w) => w.row_f32(row, out),
+        }
+    }
+
+    /// Bytes of values and scales together.
+    pub fn num_bytes(&self) -> usize {
+        match self {
+            HostWeight::F32(w) => w.num_bytes(),
+            HostWeight::Bf16(w) => w.num_bytes(),
+            HostWeight::Fp8Block(w) => w.num_bytes(),
+            HostWeight::Int8Channel(w) => w.num_bytes(),
+            HostWeight::Int4Group(w) => w.num_bytes(),
+        }
+    }
+}
+
+/// Why a weight cannot be built or converted. The tensor's name is added by whoever knows it
+/// ([`WeightError::named`]).
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WeightError {
+    /// The number of stored values does not match the shape.
+    #[error("{tensor}: {found} {what} for shape {shape}, expected {expected}")]
+    Length {
+        /// Tensor name.
+        tensor: String,
+        /// "values" or "scales".
+        what: &'static str,
+        /// Shape of the weight.
+        shape: MatrixShape,
+        /// Count found.
+        found: usize,
+        /// Count the shape needs.
+        expected: usize,
+    },
+    /// A scale is NaN, infinite or negative.
+    #[error("{tensor}: scale {index} is {value}; scales must be finite and not negative, the checkpoint is damaged")]
+    Scale {
+        /// Tensor name.
+        tensor: String,
+        /// Position in the scale tensor, row-major.
+        index: usize,
+        /// Value found.
+        value: f32,
+    },
+    /// A stored value is NaN.
+    #[error("{tensor}: value at row {row}, column {column} is NaN; the checkpoint is damaged")]
+    NotANumber {
+        /// Tensor name.
+        tensor: String,
+        /// Output row.
+        row: usize,
+        /// Input column.
+        column: usize,
+    },
+    /// A group size that cannot be used.
+    #[error("{tensor}: group size {found} is not a positive even number")]
+    GroupSize {
+        /// Tensor name.
+        tensor: String,
+        /// Value found.
+        found: usize,
+    },
+    /// A precision name that is not known.
+    #[error("precision {found:?} is not known; use auto, fp8, bf16, int8, int4 or CLASS=PRECISION,… with CLASS one of {classes}")]
+    UnknownPrecision {
+        /// Text found.
+        found: String,
+        /// Accepted class names.
+        classes: String,
+    },
+}
+
+impl WeightError {
+    /// Puts the tensor's name into the message.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        match &mut self {
+            WeightError::Length { tensor, .. }
+            | WeightError::Scale { tensor, .. }
+            | WeightError::NotANumber { tensor, .. }
+            | WeightError::GroupSize { tensor, .. } => *tensor = name.to_owned(),
+            WeightError::UnknownPrecision { .. } => {}
+        }
+        self
+    }
+}
+
+pub(crate) fn check_len(
+    what: &'static str,
+    shape: MatrixShape,
+    found: usize,
+    expected: usize,
+) -> Result<(), WeightError> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(WeightError::Length { tensor: "weight".into(), what, shape, found, expected })
+    }
+}
+
+pub(crate) fn check_scales(scales: &[f32]) -> Result<(), WeightError> {
+    match scales.iter().position(|s| !s.is_finite() || *s < 0.0) {
+        None => Ok(()),
+        Some(index) => Err(WeightError::Scale { tensor: "weight".into(), index, value: scales[index] }),
+    }
+}

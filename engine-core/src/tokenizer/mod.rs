@@ -1,0 +1,5 @@
+//! tokenizer
+/// err
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenizerError {}

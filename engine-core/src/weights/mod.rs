@@ -1,0 +1,5 @@
+//! weights
+/// err
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {}
