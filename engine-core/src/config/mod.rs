@@ -204,3 +204,13 @@ impl ModelConfig {
         })
     }
 }
+
+impl Router {
+    /// True for routers whose selection adds `e_score_correction_bias`.
+    pub fn has_correction_bias(self) -> bool {
+        match self {
+            Router::SigmoidNoAuxTc { .. } => true,
+            Router::SoftmaxGreedy | Router::SoftmaxGroupLimited { .. } => false,
+        }
+    }
+}
