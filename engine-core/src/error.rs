@@ -2,7 +2,7 @@
 //!
 //! Every message names the culprit (key, tensor, file, op), both values and the next action.
 
-use crate::backend::{StepError, Unsupported};
+use crate::backend::{PrepareError, StepError};
 use crate::config::ConfigError;
 use crate::convert::ConvertError;
 use crate::engine::RequestError;
@@ -30,9 +30,9 @@ pub enum Error {
     /// The tokenizer or the chat template is missing, malformed or refuses its input.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// The device cannot run this model as asked; known before the first step.
+    /// The device cannot run this model as asked, or is too small; known before the first step.
     #[error(transparent)]
-    Unsupported(#[from] Unsupported),
+    Prepare(#[from] PrepareError),
     /// The model does not fit the device.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -51,12 +51,12 @@ impl Error {
     /// True when the engine that returned this error can serve no further request (device lost, communicator broken).
     pub fn is_fatal(&self) -> bool {
         match self {
-            Error::Step(e) => e.is_fatal(),
+            Error::Step(e) | Error::Prepare(PrepareError::Device(e)) => e.is_fatal(),
             Error::Config(_)
             | Error::Checkpoint(_)
             | Error::Weight(_)
             | Error::Tokenizer(_)
-            | Error::Unsupported(_)
+            | Error::Prepare(_)
             | Error::Plan(_)
             | Error::Request(_)
             | Error::Convert(_) => false,

@@ -51,7 +51,8 @@ impl std::fmt::Display for MatrixShape {
 }
 
 /// The formats of [`HostWeight`], as plain data (capabilities, plans, messages).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WeightFormat {
     /// IEEE single.
     F32,

@@ -1,0 +1,74 @@
+//! Errors of backends: refusals while loading, failures while running.
+
+use crate::quant::WeightError;
+
+/// Something this device cannot run, and why. Known before the first step.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{backend} cannot run {what}: {reason}; {action}")]
+pub struct Unsupported {
+    /// Backend and device.
+    pub backend: String,
+    /// Op, format or shape that was asked for.
+    pub what: String,
+    /// Why not, with the values that clash.
+    pub reason: String,
+    /// What the user can do.
+    pub action: String,
+}
+
+/// Why a weight, cache or workspace could not be prepared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrepareError {
+    /// The device cannot run it.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// The weight itself is at fault.
+    #[error(transparent)]
+    Weight(#[from] WeightError),
+    /// The device failed or is full.
+    #[error(transparent)]
+    Device(#[from] StepError),
+}
+
+/// The only ways in which a running step can fail.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// Device memory is exhausted; the engine stays usable.
+    #[error("{device}: out of memory asking for {requested_bytes} bytes for {what}; lower max_model_len or max_num_seqs")]
+    OutOfMemory {
+        /// Device that is full.
+        device: String,
+        /// What was being allocated.
+        what: String,
+        /// Bytes asked for.
+        requested_bytes: u64,
+    },
+    /// The device is gone; build a new engine.
+    #[error("{device}: device lost ({reason}); build a new engine")]
+    DeviceLost {
+        /// Device that was lost.
+        device: String,
+        /// What the driver said.
+        reason: String,
+    },
+    /// The group of ranks cannot communicate any more; build a new engine.
+    #[error("rank {rank}: communication failed ({reason}); restart all ranks")]
+    Communicator {
+        /// Rank that noticed.
+        rank: usize,
+        /// What the communication library said.
+        reason: String,
+    },
+}
+
+impl StepError {
+    /// True when the engine cannot go on.
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            StepError::OutOfMemory { .. } => false,
+            StepError::DeviceLost { .. } | StepError::Communicator { .. } => true,
+        }
+    }
+}

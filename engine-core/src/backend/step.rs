@@ -1,0 +1,193 @@
+//! What one step consists of: the same description for prefill, chunked prefill, decode and verify.
+
+use super::{Backend, StepError, Tensor};
+
+/// A slot that is not written: padding tokens of captured steps.
+pub const PAD_SLOT: u32 = u32::MAX;
+
+/// One sequence's share of a step.
+#[derive(Debug, Clone, Copy)]
+pub struct SequenceStep<'a> {
+    /// The tokens to run now (`query_len` of them), at positions `context_len..`.
+    pub tokens: &'a [u32],
+    /// Tokens of this sequence already in the cache.
+    pub context_len: usize,
+    /// Blocks of the pool that hold positions `0..context_len + query_len`, in order.
+    pub block_table: &'a [u32],
+}
+
+/// The largest step a runner was built for; workspaces are sized from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepLimits {
+    /// T at most.
+    pub max_num_batched_tokens: usize,
+    /// S at most.
+    pub max_num_seqs: usize,
+    /// Tokens of one sequence at most.
+    pub max_model_len: usize,
+    /// Slots per cache block.
+    pub block_size: usize,
+}
+
+impl StepLimits {
+    /// Blocks of the longest sequence.
+    pub fn max_blocks_per_seq(&self) -> usize {
+        self.max_model_len.div_ceil(self.block_size)
+    }
+}
+
+/// The host's copy of a step's metadata.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StepLayout {
+    /// Position of each token, `[T]`.
+    pub positions: Vec<u32>,
+    /// Cache slot of each token, `[T]`.
+    pub slot_mapping: Vec<u32>,
+    /// Blocks of each sequence, `[S, max_blocks_per_seq]`, the rest of a row zero.
+    pub block_table: Vec<u32>,
+    /// `context_len + query_len` of each sequence, `[S]`.
+    pub seq_lens: Vec<u32>,
+    /// Prefix sums of `query_len`, `[S + 1]`.
+    pub query_start_loc: Vec<u32>,
+    /// Row length of `block_table`.
+    pub max_blocks_per_seq: usize,
+    /// Slots per block.
+    pub block_size: usize,
+    /// Largest `query_len`.
+    pub max_query_len: usize,
+    /// Largest `seq_len`.
+    pub max_seq_len: usize,
+}
+
+impl StepLayout {
+    /// T.
+    pub fn num_tokens(&self) -> usize {
+        self.positions.len()
+    }
+
+    /// S.
+    pub fn num_seqs(&self) -> usize {
+        self.seq_lens.len()
+    }
+
+    /// Blocks of sequence `seq`.
+    pub fn blocks(&self, seq: usize) -> &[u32] {
+        &self.block_table[seq * self.max_blocks_per_seq..][..self.max_blocks_per_seq]
+    }
+
+    /// Token rows of sequence `seq`.
+    pub fn query_range(&self, seq: usize) -> std::ops::Range<usize> {
+        self.query_start_loc[seq] as usize..self.query_start_loc[seq + 1] as usize
+    }
+
+    /// Cache slot of `position` of sequence `seq`.
+    pub fn slot(&self, seq: usize, position: usize) -> usize {
+        self.blocks(seq)[position / self.block_size] as usize * self.block_size + position % self.block_size
+    }
+
+    fn fill(&mut self, sequences: &[SequenceStep<'_>]) {
+        for list in [&mut self.positions, &mut self.slot_mapping, &mut self.block_table, &mut self.seq_lens] {
+            list.clear();
+        }
+        self.query_start_loc.clear();
+        self.query_start_loc.push(0);
+        (self.max_query_len, self.max_seq_len) = (0, 0);
+        for (seq, step) in sequences.iter().enumerate() {
+            let seq_len = step.context_len + step.tokens.len();
+            assert!(step.block_table.len() * self.block_size >= seq_len, "block table shorter than the sequence");
+            assert!(step.block_table.len() <= self.max_blocks_per_seq, "sequence longer than max_model_len");
+            self.block_table.extend_from_slice(step.block_table);
+            self.block_table.resize((seq + 1) * self.max_blocks_per_seq, 0);
+            for position in step.context_len..seq_len {
+                self.positions.push(position as u32);
+                self.slot_mapping.push(self.slot(seq, position) as u32);
+            }
+            self.seq_lens.push(seq_len as u32);
+            self.query_start_loc.push(self.positions.len() as u32);
+            self.max_query_len = self.max_query_len.max(step.tokens.len());
+            self.max_seq_len = self.max_seq_len.max(seq_len);
+        }
+    }
+}
+
+/// A step's metadata on the host and on the device, allocated once and refilled for each step.
+#[derive(Debug)]
+pub struct StepMeta<Buf> {
+    host: StepLayout,
+    /// `[T, 1]`.
+    pub positions: Tensor<Buf, u32>,
+    /// `[T, 1]`.
+    pub slot_mapping: Tensor<Buf, u32>,
+    /// `[S, max_blocks_per_seq]`.
+    pub block_table: Tensor<Buf, u32>,
+    /// `[S, 1]`.
+    pub seq_lens: Tensor<Buf, u32>,
+    /// `[S + 1, 1]`.
+    pub query_start_loc: Tensor<Buf, u32>,
+}
+
+impl<Buf> StepMeta<Buf> {
+    /// Allocates for the largest step.
+    ///
+    /// # Errors
+    /// From the backend.
+    pub fn alloc<B: Backend<Buffer = Buf>>(backend: &B, limits: &StepLimits) -> Result<Self, StepError> {
+        let (tokens, seqs) = (limits.max_num_batched_tokens, limits.max_num_seqs);
+        let host = StepLayout {
+            max_blocks_per_seq: limits.max_blocks_per_seq(),
+            block_size: limits.block_size,
+            ..StepLayout::default()
+        };
+        Ok(Self {
+            positions: Tensor::alloc(backend, tokens, 1)?,
+            slot_mapping: Tensor::alloc(backend, tokens, 1)?,
+            block_table: Tensor::alloc(backend, seqs, host.max_blocks_per_seq)?,
+            seq_lens: Tensor::alloc(backend, seqs, 1)?,
+            query_start_loc: Tensor::alloc(backend, seqs + 1, 1)?,
+            host,
+        })
+    }
+
+    /// The host's copy.
+    pub fn host(&self) -> &StepLayout {
+        &self.host
+    }
+
+    /// Describes `sequences` and queues the upload.
+    ///
+    /// # Errors
+    /// From the backend.
+    ///
+    /// # Panics
+    /// If a block table is too short or the limits are exceeded: bugs of the scheduler.
+    pub fn fill<B: Backend<Buffer = Buf>>(
+        &mut self,
+        backend: &B,
+        stream: &mut B::Stream,
+        sequences: &[SequenceStep<'_>],
+    ) -> Result<(), StepError> {
+        self.host.fill(sequences);
+        self.positions.write(backend, stream, &self.host.positions)?;
+        self.slot_mapping.write(backend, stream, &self.host.slot_mapping)?;
+        self.block_table.write(backend, stream, &self.host.block_table)?;
+        self.seq_lens.write(backend, stream, &self.host.seq_lens)?;
+        self.query_start_loc.write(backend, stream, &self.host.query_start_loc)
+    }
+}
+
+/// One layer's view of a step.
+#[derive(Debug)]
+pub struct LayerStep<'a, Buf> {
+    /// Index into the latent cache: main layers first, MTP modules after them.
+    pub layer: usize,
+    /// The step.
+    pub meta: &'a StepMeta<Buf>,
+}
+
+impl<Buf> Clone for LayerStep<'_, Buf> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<Buf> Copy for LayerStep<'_, Buf> {}
