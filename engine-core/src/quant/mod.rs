@@ -7,6 +7,7 @@
 pub mod act;
 mod bf16;
 mod class;
+mod convert;
 pub mod fp8;
 mod fp8_block;
 mod int4_group;
@@ -15,6 +16,7 @@ mod shared;
 
 pub use bf16::{Bf16Weight, F32Weight};
 pub use class::{Precision, PrecisionPolicy, WeightClass};
+pub use convert::target_format;
 pub use fp8_block::{Fp8BlockWeight, ScaleFormat};
 pub use int4_group::Int4GroupWeight;
 pub use int8_channel::Int8ChannelWeight;
@@ -22,6 +24,9 @@ pub use shared::SharedSlice;
 
 /// Side of an FP8 scale block, and the group of FP8 activation quantisation (spec section 4).
 pub const FP8_BLOCK: usize = 128;
+
+/// Inputs per scale of the INT4 weights this library makes; checkpoints may come with other group sizes.
+pub const INT4_GROUP: usize = 32;
 
 /// Shape of a linear weight: `out` rows of `in` values (`y = x Wᵀ`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -134,9 +139,7 @@ impl HostWeight {
     pub fn activation_scheme(&self) -> ActivationScheme {
         match self {
             HostWeight::F32(_) | HostWeight::Bf16(_) | HostWeight::Int4Group(_) => ActivationScheme::Float,
-            HostWeight::Fp8Block(w) => {
-                ActivationScheme::Fp8Group { ue8m0: w.scale_format() == ScaleFormat::Ue8m0 }
-            }
+            HostWeight::Fp8Block(w) => ActivationScheme::Fp8Group { ue8m0: w.scale_format() == ScaleFormat::Ue8m0 },
             HostWeight::Int8Channel(_) => ActivationScheme::Int8Token,
         }
     }
@@ -196,15 +199,19 @@ pub enum WeightError {
         /// Value found.
         value: f32,
     },
-    /// A stored value is NaN.
-    #[error("{tensor}: value at row {row}, column {column} is NaN; the checkpoint is damaged")]
-    NotANumber {
+    /// A value is NaN, infinite or beyond the target format's range.
+    #[error(
+        "{tensor}: value {value} at row {row}, column {column} is not a number the target format can hold; the checkpoint is damaged"
+    )]
+    NotFinite {
         /// Tensor name.
         tensor: String,
         /// Output row.
         row: usize,
         /// Input column.
         column: usize,
+        /// Real value (stored value × scale) found.
+        value: f32,
     },
     /// A group size that cannot be used.
     #[error("{tensor}: group size {found} is not a positive even number")]
@@ -215,7 +222,9 @@ pub enum WeightError {
         found: usize,
     },
     /// A precision name that is not known.
-    #[error("precision {found:?} is not known; use auto, fp8, bf16, int8, int4 or CLASS=PRECISION,… with CLASS one of {classes}")]
+    #[error(
+        "precision {found:?} is not known; use auto, fp8, bf16, int8, int4 or CLASS=PRECISION,… with CLASS one of {classes}"
+    )]
     UnknownPrecision {
         /// Text found.
         found: String,
@@ -231,7 +240,7 @@ impl WeightError {
         match &mut self {
             WeightError::Length { tensor, .. }
             | WeightError::Scale { tensor, .. }
-            | WeightError::NotANumber { tensor, .. }
+            | WeightError::NotFinite { tensor, .. }
             | WeightError::GroupSize { tensor, .. } => *tensor = name.to_owned(),
             WeightError::UnknownPrecision { .. } => {}
         }
