@@ -4,7 +4,13 @@
 //! (spec section 1).
 
 mod error;
+mod keys;
+mod moe;
 mod parse;
+mod quantization;
+mod rope;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 
