@@ -36,7 +36,9 @@ pub enum PrepareError {
 #[non_exhaustive]
 pub enum StepError {
     /// Device memory is exhausted; the engine stays usable.
-    #[error("{device}: out of memory asking for {requested_bytes} bytes for {what}; lower max_model_len or max_num_seqs")]
+    #[error(
+        "{device}: out of memory asking for {requested_bytes} bytes for {what}; lower max_model_len or max_num_seqs"
+    )]
     OutOfMemory {
         /// Device that is full.
         device: String,

@@ -33,9 +33,7 @@ mod tensor;
 pub use capabilities::{Capabilities, Requirement};
 pub use error::{PrepareError, StepError, Unsupported};
 pub use host_buffer::HostBuffer;
-pub use prepare::{
-    CacheSpec, ExpertsWeights, FfnWeights, GateSpec, GateWeights, MlaSpec, MlaWeights, QueryProjection,
-};
+pub use prepare::{CacheSpec, ExpertsWeights, FfnWeights, GateSpec, GateWeights, MlaSpec, MlaWeights, QueryProjection};
 pub use step::{LayerStep, PAD_SLOT, SequenceStep, StepLayout, StepLimits, StepMeta};
 pub use tensor::{DType, Element, Routing, Tensor};
 
@@ -166,12 +164,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// **Shapes** `x [T, D]`, `out [T, D]`.
     /// **Numerics** sum in f32, rounded to `Act`.
     /// **May fuse** see [`Backend::add_rms_norm`].
-    fn add(
-        &self,
-        stream: &mut Self::Stream,
-        x: &ActTensor<Self>,
-        out: &mut ActTensor<Self>,
-    ) -> Result<(), StepError>;
+    fn add(&self, stream: &mut Self::Stream, x: &ActTensor<Self>, out: &mut ActTensor<Self>) -> Result<(), StepError>;
 
     /// Puts two rows side by side: `out[t] = [a[t], b[t]]`.
     ///

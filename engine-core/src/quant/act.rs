@@ -41,6 +41,15 @@ pub fn int8_token(x: &[f32], q: &mut [i8]) -> f32 {
     scale
 }
 
+/// Replaces one token's `x` by what survives [`int8_token`] and back.
+pub fn int8_round_trip(x: &mut [f32]) {
+    let mut q = vec![0i8; x.len()];
+    let scale = int8_token(x, &mut q);
+    for (v, q) in x.iter_mut().zip(q) {
+        *v = f32::from(q) * scale;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -130,10 +130,8 @@ impl std::str::FromStr for PrecisionPolicy {
             match part.split_once('=') {
                 None => policy.default = part.parse()?,
                 Some((class, precision)) => {
-                    let class = WeightClass::ALL
-                        .into_iter()
-                        .find(|c| c.name() == class.trim())
-                        .ok_or_else(|| unknown(part))?;
+                    let class =
+                        WeightClass::ALL.into_iter().find(|c| c.name() == class.trim()).ok_or_else(|| unknown(part))?;
                     policy = policy.with(class, precision.parse()?);
                 }
             }

@@ -15,11 +15,7 @@ impl Int8ChannelWeight {
     ///
     /// # Errors
     /// [`WeightError::Length`], [`WeightError::Scale`].
-    pub fn new(
-        shape: MatrixShape,
-        values: SharedSlice<i8>,
-        scales: SharedSlice<f32>,
-    ) -> Result<Self, WeightError> {
+    pub fn new(shape: MatrixShape, values: SharedSlice<i8>, scales: SharedSlice<f32>) -> Result<Self, WeightError> {
         check_len("values", shape, values.len(), shape.num_elements())?;
         check_len("scales", shape, scales.len(), shape.out_features)?;
         check_scales(&scales)?;

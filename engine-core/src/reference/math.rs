@@ -1,0 +1,42 @@
+//! The few formulas everything is made of.
+
+/// Σ a·b in f64, rounded once.
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let sum: f64 = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+    sum as f32
+}
+
+/// `out += scale · x`.
+pub(super) fn axpy(scale: f32, x: &[f32], out: &mut [f64]) {
+    for (o, x) in out.iter_mut().zip(x) {
+        *o += f64::from(scale) * f64::from(*x);
+    }
+}
+
+/// x · sigmoid(x).
+pub(super) fn silu(x: f32) -> f32 {
+    x / (1.0 + (-x).exp())
+}
+
+/// 1 / (1 + e^−x).
+pub(super) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// Softmax in place; the largest element is subtracted first.
+pub(super) fn softmax(x: &mut [f32]) {
+    let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = x.iter().map(|v| f64::from(*v - max).exp()).sum();
+    for v in x {
+        *v = (f64::from(*v - max).exp() / sum) as f32;
+    }
+}
+
+/// Rotates interleaved pairs (spec 3.3): `y[2i] = x[2i] cos_i − x[2i+1] sin_i`, `y[2i+1] = x[2i] sin_i + x[2i+1] cos_i`.
+pub(super) fn rope(x: &mut [f32], cos: &[f32], sin: &[f32]) {
+    for (pair, (cos, sin)) in x.chunks_exact_mut(2).zip(cos.iter().zip(sin)) {
+        let (a, b) = (pair[0], pair[1]);
+        pair[0] = a * cos - b * sin;
+        pair[1] = a * sin + b * cos;
+    }
+}
