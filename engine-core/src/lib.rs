@@ -12,6 +12,7 @@ pub mod config;
 pub mod convert;
 pub mod engine;
 pub mod error;
+mod file;
 pub mod model;
 pub mod noop;
 pub mod plan;

@@ -14,16 +14,6 @@ pub enum ConfigError {
         /// What the system said.
         cause: std::io::Error,
     },
-    /// A file is far larger than any configuration.
-    #[error("{}: {found} bytes, a configuration has at most {accepted}; is this the right file?", file.display())]
-    TooLarge {
-        /// File at fault.
-        file: PathBuf,
-        /// Size in bytes.
-        found: u64,
-        /// Largest size read.
-        accepted: u64,
-    },
     /// A file is not JSON.
     #[error("{}: not valid JSON ({cause}); download the file again", file.display())]
     Json {

@@ -2,8 +2,6 @@
 
 use std::ops::RangeInclusive;
 
-use serde_json::Value;
-
 use super::keys::Keys;
 use super::parse::FFN_WIDTH;
 use super::{ConfigError, ModelType, MoeConfig, Router};
@@ -91,8 +89,8 @@ fn first_k_dense_replace(keys: &Keys<'_>, defaults: &Defaults, num_layers: usize
     };
     let accepted = || format!("a list of {num_layers}: \"dense\" for the first layers, \"sparse\" for all others");
     let list = types.as_array().ok_or_else(|| keys.reject("mlp_layer_types", accepted()))?;
-    let dense = list.iter().take_while(|t| **t == Value::from("dense")).count();
-    if list.len() != num_layers || list[dense..].iter().any(|t| *t != Value::from("sparse")) {
+    let dense = list.iter().take_while(|t| **t == "dense").count();
+    if list.len() != num_layers || list[dense..].iter().any(|t| *t != "sparse") {
         return Err(keys.reject("mlp_layer_types", accepted()));
     }
     match number {

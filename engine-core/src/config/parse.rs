@@ -4,7 +4,6 @@
 //! default of the field's own loader for that `model_type`. The upper bounds below are far above every published
 //! model and small enough that no product of sizes in this crate can overflow 64 bits.
 
-use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -12,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::keys::{Keys, whole_number};
 use super::{AttentionConfig, ConfigError, ModelConfig, ModelType, moe, quantization, rope};
+use crate::file::read_text;
 
 /// Largest configuration file read.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -51,16 +51,7 @@ pub(super) fn from_json(text: &str) -> Result<ModelConfig, ConfigError> {
 }
 
 fn read(file: &Path) -> Result<String, ConfigError> {
-    let failed = |cause| ConfigError::Read { file: file.to_owned(), cause };
-    let mut text = String::new();
-    // One byte more than allowed is enough to know, whatever the system says about the file's size.
-    let reader = std::fs::File::open(file).map_err(failed)?;
-    reader.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
-    let found = text.len() as u64;
-    if found > MAX_FILE_BYTES {
-        return Err(ConfigError::TooLarge { file: file.to_owned(), found, accepted: MAX_FILE_BYTES });
-    }
-    Ok(text)
+    read_text(file, MAX_FILE_BYTES).map_err(|cause| ConfigError::Read { file: file.to_owned(), cause })
 }
 
 fn json_value(text: &str, file: &Path) -> Result<Value, ConfigError> {

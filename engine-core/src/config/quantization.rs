@@ -106,7 +106,7 @@ fn weights<'a>(group: &Keys<'a>, num_bits: usize, strategy: &str) -> Result<Keys
         return Err(weights.reject("strategy", format!("{strategy:?}")));
     }
     // Activation order permutes the inputs, which the packed layout here does not undo.
-    if weights.get("actorder").is_some_and(|v| *v != Value::from(false)) {
+    if weights.get("actorder").is_some_and(|v| *v != false) {
         return Err(weights.reject("actorder", "null"));
     }
     Ok(weights)

@@ -1,8 +1,16 @@
 //! The checkpoint's tensors: safetensors files, memory-mapped, checked, typed.
 
+mod check;
 mod checkpoint;
 mod error;
+mod index;
 pub mod layout;
+mod mmap;
+mod read;
+mod shard;
+#[cfg(test)]
+mod tests;
 
-pub use checkpoint::Checkpoint;
+pub use check::CheckpointReport;
+pub use checkpoint::{Checkpoint, TensorInfo};
 pub use error::CheckpointError;
