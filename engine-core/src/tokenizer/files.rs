@@ -1,0 +1,29 @@
+//! Reading the checkpoint's text files: absent is an answer, anything else wrong is a typed error.
+
+use std::io;
+use std::path::Path;
+
+use super::TokenizerError;
+
+/// The text of `file`, or `None` when it does not exist.
+pub(super) fn read_text(file: &Path) -> Result<Option<String>, TokenizerError> {
+    let bytes = match std::fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(TokenizerError::Read { file: file.to_path_buf(), source }),
+    };
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) => Err(TokenizerError::NotUtf8 { file: file.to_path_buf(), offset: e.utf8_error().valid_up_to() }),
+    }
+}
+
+/// `text` as JSON; `file` is named in the error.
+pub(super) fn parse_json(file: &Path, text: &str) -> Result<serde_json::Value, TokenizerError> {
+    serde_json::from_str(text).map_err(|e| TokenizerError::Json {
+        file: file.to_path_buf(),
+        line: e.line(),
+        column: e.column(),
+        reason: e.to_string(),
+    })
+}
