@@ -1,0 +1,90 @@
+//! All memory a step touches, allocated once.
+
+use crate::backend::{ActTensor, Backend, CacheSpec, MlaSpec, PrepareError, Routing, StepLimits, Tensor};
+use crate::config::ModelConfig;
+
+/// Activations, latent cache and logits of one runner.
+pub struct Workspace<B: Backend> {
+    /// Token ids of the step, `[T, 1]`.
+    pub tokens: Tensor<B::Buffer, u32>,
+    /// The residual stream, `[T, H]`.
+    pub residual: ActTensor<B>,
+    /// Normalised input of the next op; after a step, the hidden states after the final norm. `[T, H]`.
+    pub x: ActTensor<B>,
+    /// Output of a branch before it joins the residual, `[T, H]`.
+    pub delta: ActTensor<B>,
+    /// Attention output, `[T, N V]`.
+    pub heads: ActTensor<B>,
+    /// Two hidden states side by side, `[T, 2 H]`; of capacity 0 without an MTP module.
+    pub pair: ActTensor<B>,
+    /// The router's choice.
+    pub routing: Routing<B::Buffer>,
+    /// Queries of the step.
+    pub queries: B::Queries,
+    /// Latent KV of all layers.
+    pub cache: B::LatentCache,
+    /// Rows of which logits are wanted, `[M, 1]`.
+    pub logit_rows: Tensor<B::Buffer, u32>,
+    /// Their hidden states, `[M, H]`.
+    pub selected: ActTensor<B>,
+    /// Their logits, `[M, vocab]`.
+    pub logits: Tensor<B::Buffer, f32>,
+}
+
+impl<B: Backend> std::fmt::Debug for Workspace<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workspace").field("capacity", &self.residual.capacity()).finish_non_exhaustive()
+    }
+}
+
+impl<B: Backend> Workspace<B> {
+    /// Allocates for steps up to `limits` over a cache of `cache`'s size.
+    ///
+    /// # Errors
+    /// [`PrepareError`] when the device is too small.
+    pub fn alloc(
+        backend: &B,
+        config: &ModelConfig,
+        mla: &MlaSpec,
+        limits: &StepLimits,
+        cache: &CacheSpec,
+    ) -> Result<Self, PrepareError> {
+        let (tokens, hidden) = (limits.max_num_batched_tokens, config.hidden_size);
+        let heads = config.attention.num_attention_heads * config.attention.v_head_dim;
+        let top_k = config.moe.as_ref().map_or(1, |moe| moe.num_experts_per_tok);
+        let mtp_tokens = if cache.num_layers > config.num_hidden_layers { tokens } else { 0 };
+        let logit_rows = Self::max_logit_rows(limits);
+        Ok(Self {
+            tokens: Tensor::alloc(backend, tokens, 1)?,
+            residual: Tensor::alloc(backend, tokens, hidden)?,
+            x: Tensor::alloc(backend, tokens, hidden)?,
+            delta: Tensor::alloc(backend, tokens, hidden)?,
+            heads: Tensor::alloc(backend, tokens, heads)?,
+            pair: Tensor::alloc(backend, mtp_tokens, 2 * hidden)?,
+            routing: Routing::alloc(backend, tokens, top_k)?,
+            queries: backend.queries(mla, tokens)?,
+            cache: backend.latent_cache(cache)?,
+            logit_rows: Tensor::alloc(backend, logit_rows, 1)?,
+            selected: Tensor::alloc(backend, logit_rows, hidden)?,
+            logits: Tensor::alloc(backend, logit_rows, config.vocab_size)?,
+        })
+    }
+
+    /// Rows of logits computed at once: one per sequence, and enough to score texts at a good pace.
+    pub fn max_logit_rows(limits: &StepLimits) -> usize {
+        limits.max_num_seqs.max(64).min(limits.max_num_batched_tokens)
+    }
+
+    pub(super) fn set_rows(&mut self, rows: usize) {
+        self.residual.set_rows(rows);
+        self.x.set_rows(rows);
+        self.delta.set_rows(rows);
+        self.heads.set_rows(rows);
+        self.routing.set_rows(rows);
+    }
+
+    pub(super) fn set_logit_rows(&mut self, rows: usize) {
+        self.selected.set_rows(rows);
+        self.logits.set_rows(rows);
+    }
+}
