@@ -4,6 +4,8 @@
 //! (spec section 1).
 
 mod error;
+#[cfg(test)]
+pub(crate) mod fixtures;
 mod keys;
 mod moe;
 mod parse;

@@ -2,7 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use super::keys::Keys;
+use serde_json::Value;
+
+use super::keys::{Keys, render};
 use super::parse::FFN_WIDTH;
 use super::{ConfigError, ModelType, MoeConfig, Router};
 
@@ -133,11 +135,11 @@ fn router(keys: &Keys<'_>, defaults: &Defaults, experts: usize) -> Result<Router
 }
 
 /// Rejects a value that may come from a default, so that the message shows what was in force.
-fn reject_effective(keys: &Keys<'_>, key: &str, value: &str, accepted: &str) -> ConfigError {
+fn reject_effective(keys: &Keys<'_>, key: &str, value: impl Into<Value>, accepted: &str) -> ConfigError {
     ConfigError::Value {
         file: keys.file().to_owned(),
         key: keys.full(key),
-        found: format!("{value:?}"),
+        found: render(&value.into()),
         accepted: accepted.to_owned(),
     }
 }
@@ -148,13 +150,13 @@ fn groups(keys: &Keys<'_>, defaults: &Defaults, experts: usize) -> Result<(usize
     let n_group = keys.usize_opt("n_group", 1..=experts)?.or(default(|g| g.0));
     let n_group = n_group.ok_or_else(|| keys.reject("n_group", &accepted))?;
     if !experts.is_multiple_of(n_group) {
-        return Err(reject_effective(keys, "n_group", &n_group.to_string(), &accepted));
+        return Err(reject_effective(keys, "n_group", n_group, &accepted));
     }
     let topk_group = keys.usize_opt("topk_group", 1..=n_group)?.or(default(|g| g.1));
     let topk_group = topk_group.ok_or_else(|| keys.reject("topk_group", format!("1 to n_group ({n_group})")))?;
     if topk_group > n_group {
         let accepted = format!("at most n_group ({n_group})");
-        return Err(reject_effective(keys, "topk_group", &topk_group.to_string(), &accepted));
+        return Err(reject_effective(keys, "topk_group", topk_group, &accepted));
     }
     Ok((n_group, topk_group))
 }
@@ -184,7 +186,7 @@ fn weighting(keys: &Keys<'_>, defaults: &Defaults, router: Router) -> Result<(bo
     // The published V2 code then drops the factor, its demo keeps it: no checkpoint settles which is meant (spec 3.1).
     if is_softmax && norm && scale != 1.0 {
         let accepted = "1 when norm_topk_prob is true with a softmax router";
-        return Err(reject_effective(keys, "routed_scaling_factor", &scale.to_string(), accepted));
+        return Err(reject_effective(keys, "routed_scaling_factor", scale, accepted));
     }
     Ok((norm, scale as f32))
 }

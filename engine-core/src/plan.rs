@@ -1,5 +1,0 @@
-//! plan
-/// err
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PlanError {}

@@ -1,0 +1,189 @@
+//! How much memory a model needs, answered from its configuration before anything is loaded.
+//!
+//! ```
+//! use engine_core::config::ModelConfig;
+//! use engine_core::plan::{MemoryPlan, PlanRequest};
+//! use engine_core::quant::Precision;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = std::path::Path::new("../models/tiny-deepseek-v3-fp8");
+//! let config = ModelConfig::from_dir(dir)?;
+//! let mut request = PlanRequest::new(&config);
+//! request.policy = Precision::Int8.into();
+//! request.available_bytes = Some(24 << 30);
+//! let plan = MemoryPlan::new(&config, &request);
+//! plan.check()?;
+//! let table = plan.to_string();
+//! # assert!(table.contains("experts"));
+//! # Ok(())
+//! # }
+//! ```
+
+mod display;
+mod fit;
+#[cfg(test)]
+mod tests;
+mod weights;
+mod workspace;
+
+use serde::Serialize;
+
+use crate::config::{ModelConfig, QuantizationConfig};
+use crate::quant::{PrecisionPolicy, WeightFormat};
+
+pub use fit::{Advice, PlanError, Verdict};
+pub use weights::{PlanClass, WeightLine};
+
+/// What is to be planned for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanRequest {
+    /// Precision asked for, per class of weight.
+    pub policy: PrecisionPolicy,
+    /// Format of the checkpoint's linears: what `auto` keeps.
+    pub stored: WeightFormat,
+    /// Load the MTP modules too.
+    pub with_mtp: bool,
+    /// Bytes of one value of the latent cache: 4 for f32, 2 for bf16.
+    pub cache_element_bytes: usize,
+    /// Bytes of one activation: 4 for f32, 2 for bf16.
+    pub act_element_bytes: usize,
+    /// Longest sequence, in tokens.
+    pub max_model_len: usize,
+    /// Sequences that run at once.
+    pub max_num_seqs: usize,
+    /// Tokens of one step.
+    pub max_num_batched_tokens: usize,
+    /// Memory free on the device, if known.
+    pub available_bytes: Option<u64>,
+}
+
+impl PlanRequest {
+    /// The checkpoint as it is, with its MTP modules, at its full window: one sequence, bf16 cache and activations,
+    /// 2048 tokens a step, available memory unknown.
+    pub fn new(config: &ModelConfig) -> Self {
+        Self {
+            policy: PrecisionPolicy::default(),
+            stored: stored_format(config),
+            with_mtp: config.num_nextn_predict_layers > 0,
+            cache_element_bytes: 2,
+            act_element_bytes: 2,
+            max_model_len: config.max_position_embeddings,
+            max_num_seqs: 1,
+            max_num_batched_tokens: 2048,
+            available_bytes: None,
+        }
+    }
+}
+
+/// The format of a checkpoint's linears as its configuration declares it; without a declaration, bf16.
+pub fn stored_format(config: &ModelConfig) -> WeightFormat {
+    match config.quantization {
+        None => WeightFormat::Bf16,
+        Some(QuantizationConfig::Fp8Block { .. }) => WeightFormat::Fp8Block,
+        Some(QuantizationConfig::Int8Channel) => WeightFormat::Int8Channel,
+        Some(QuantizationConfig::Int4Group { .. }) => WeightFormat::Int4Group,
+    }
+}
+
+/// What loading and running a model takes, in bytes, and whether it fits. `Display` gives a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MemoryPlan {
+    /// One line per class of weight that the model has.
+    pub weights: Vec<WeightLine>,
+    /// Sum of the lines.
+    pub weight_bytes: u64,
+    /// Parameters of the main model.
+    pub total_parameters: u64,
+    /// Parameters of the main model that a token is multiplied with: K of E experts of each layer, and no embedding,
+    /// which is looked up (unless it is the head as well).
+    pub active_parameters: u64,
+    /// Parameters of the MTP modules, without the embedding and head that they share with the main model.
+    pub mtp_parameters: u64,
+    /// Latent cache of one token over all layers, MTP modules included when loaded.
+    pub cache_bytes_per_token: u64,
+    /// Longest sequence planned for, in tokens.
+    pub max_model_len: u64,
+    /// Sequences planned for.
+    pub max_num_seqs: u64,
+    /// Latent cache when every sequence has its full length.
+    pub full_cache_bytes: u64,
+    /// Activations, logits and tables of one step: an upper estimate.
+    pub workspace_bytes: u64,
+    /// Memory free on the device, if known.
+    pub available_bytes: Option<u64>,
+    /// Tokens of latent cache that fit beside weights and workspace, if the memory is known.
+    pub max_cache_tokens: Option<u64>,
+    /// Whether it fits.
+    pub verdict: Verdict,
+}
+
+impl MemoryPlan {
+    /// Plans from the configuration alone.
+    pub fn new(config: &ModelConfig, request: &PlanRequest) -> Self {
+        let tensors = weights::PlannedTensors::new(config, request.with_mtp);
+        let lines = tensors.lines(request);
+        let parameters = tensors.parameters(config);
+        let weight_bytes = lines.iter().map(|line| line.bytes).sum();
+        let cache_bytes_per_token = cache_bytes_per_token(config, request);
+        let workspace_bytes = workspace::bytes(config, request);
+        let fit = fit::Fit {
+            weight_bytes,
+            workspace_bytes,
+            cache_bytes_per_token,
+            max_model_len: request.max_model_len as u64,
+        };
+        let max_cache_tokens = request.available_bytes.map(|have| fit.cache_tokens(have));
+        let full_tokens = (request.max_model_len as u64).saturating_mul(request.max_num_seqs as u64);
+        Self {
+            weights: lines,
+            weight_bytes,
+            total_parameters: parameters.total,
+            active_parameters: parameters.active,
+            mtp_parameters: parameters.mtp,
+            cache_bytes_per_token,
+            max_model_len: request.max_model_len as u64,
+            max_num_seqs: request.max_num_seqs as u64,
+            full_cache_bytes: full_tokens.saturating_mul(cache_bytes_per_token),
+            workspace_bytes,
+            available_bytes: request.available_bytes,
+            max_cache_tokens,
+            verdict: fit.verdict(request, &tensors),
+        }
+    }
+
+    /// Latent cache of `tokens` tokens.
+    pub fn cache_bytes(&self, tokens: u64) -> u64 {
+        tokens.saturating_mul(self.cache_bytes_per_token)
+    }
+
+    /// Bytes of one class of weight; 0 when the model has none.
+    pub fn class_bytes(&self, class: PlanClass) -> u64 {
+        self.weights.iter().filter(|line| line.class == class).map(|line| line.bytes).sum()
+    }
+
+    /// The tokens of cache to allocate: every sequence at full length, or as many as fit.
+    pub fn cache_tokens(&self) -> u64 {
+        let full = self.max_model_len.saturating_mul(self.max_num_seqs);
+        self.max_cache_tokens.map_or(full, |most| most.min(full))
+    }
+
+    /// An error when the plan does not fit.
+    ///
+    /// # Errors
+    /// [`PlanError::DoesNotFit`].
+    pub fn check(&self) -> Result<(), PlanError> {
+        match &self.verdict {
+            Verdict::Unknown | Verdict::Fits => Ok(()),
+            Verdict::DoesNotFit { need, have, advice } => {
+                Err(PlanError::DoesNotFit { need: *need, have: *have, advice: advice.clone() })
+            }
+        }
+    }
+}
+
+/// Lkv + R values per layer (spec 3.2).
+fn cache_bytes_per_token(config: &ModelConfig, request: &PlanRequest) -> u64 {
+    let mtp_layers = if request.with_mtp { config.num_nextn_predict_layers } else { 0 };
+    let layers = config.num_hidden_layers + mtp_layers;
+    (layers * config.attention.latent_width() * request.cache_element_bytes) as u64
+}

@@ -1,0 +1,32 @@
+//! An upper estimate of what one step needs beside weights and latent cache.
+
+use super::PlanRequest;
+use crate::config::ModelConfig;
+
+/// Activations of the widest layer with every buffer alive at once, logits in f32, rope tables.
+pub(super) fn bytes(config: &ModelConfig, request: &PlanRequest) -> u64 {
+    let tokens = request.max_num_batched_tokens as u64;
+    let activations =
+        tokens.saturating_mul(values_per_token(config) as u64).saturating_mul(request.act_element_bytes as u64);
+    // Every sequence needs a row of logits, and one more for each token drafted for it.
+    let drafts = if request.with_mtp { config.num_nextn_predict_layers } else { 0 };
+    let rows = (request.max_num_seqs as u64).saturating_mul(1 + drafts as u64);
+    let logits = rows.saturating_mul(4 * config.vocab_size as u64);
+    // R/2 cosines and R/2 sines in f32 per position.
+    let rope = (request.max_model_len as u64).saturating_mul(4 * config.attention.qk_rope_head_dim as u64);
+    activations.saturating_add(logits).saturating_add(rope)
+}
+
+fn values_per_token(config: &ModelConfig) -> usize {
+    let a = &config.attention;
+    let residual_norm_output = 3 * config.hidden_size;
+    let queries = a.q_lora_rank.unwrap_or(0) + a.num_attention_heads * a.qk_head_dim();
+    let absorbed = a.num_attention_heads * (a.latent_width() + a.kv_lora_rank);
+    let attention = queries + a.latent_width() + absorbed + a.num_attention_heads * a.v_head_dim;
+    let experts = config.moe.as_ref().map_or(0, |moe| {
+        let width = (moe.num_experts_per_tok + moe.n_shared_experts) * moe.moe_intermediate_size;
+        // Gate and up halves, and each chosen expert's input and output rows.
+        2 * width + 2 * moe.num_experts_per_tok * config.hidden_size
+    });
+    residual_norm_output + attention.max(experts).max(2 * config.intermediate_size)
+}
