@@ -24,18 +24,24 @@
 //! Lq q_lora_rank, Lkv kv_lora_rank, E routed experts, K experts per token. Matrices are `[out, in]`, `y = x Wᵀ`.
 
 mod capabilities;
+mod checked;
+mod compare;
 mod error;
 mod host_buffer;
 mod prepare;
 mod step;
 mod tensor;
+mod traced;
 
 pub use capabilities::{Capabilities, Requirement};
+pub use checked::{Checked, CheckedTolerance, Mismatch};
+pub use compare::Comparison;
 pub use error::{PrepareError, StepError, Unsupported};
 pub use host_buffer::HostBuffer;
 pub use prepare::{CacheSpec, ExpertsWeights, FfnWeights, GateSpec, GateWeights, MlaSpec, MlaWeights, QueryProjection};
 pub use step::{LayerStep, PAD_SLOT, SequenceStep, StepLayout, StepLimits, StepMeta};
 pub use tensor::{DType, Element, Routing, Tensor};
+pub use traced::{OpTiming, OpTimings, Traced};
 
 use crate::quant::HostWeight;
 

@@ -148,6 +148,22 @@ impl<Buf> StepMeta<Buf> {
         })
     }
 
+    /// The same step for another backend.
+    pub(super) fn from_layout<B: Backend<Buffer = Buf>>(
+        backend: &B,
+        stream: &mut B::Stream,
+        layout: &StepLayout,
+    ) -> Result<Self, StepError> {
+        Ok(Self {
+            positions: Tensor::from_slice(backend, stream, 1, &layout.positions)?,
+            slot_mapping: Tensor::from_slice(backend, stream, 1, &layout.slot_mapping)?,
+            block_table: Tensor::from_slice(backend, stream, layout.max_blocks_per_seq, &layout.block_table)?,
+            seq_lens: Tensor::from_slice(backend, stream, 1, &layout.seq_lens)?,
+            query_start_loc: Tensor::from_slice(backend, stream, 1, &layout.query_start_loc)?,
+            host: layout.clone(),
+        })
+    }
+
     /// The host's copy.
     pub fn host(&self) -> &StepLayout {
         &self.host
@@ -172,6 +188,27 @@ impl<Buf> StepMeta<Buf> {
         self.block_table.write(backend, stream, &self.host.block_table)?;
         self.seq_lens.write(backend, stream, &self.host.seq_lens)?;
         self.query_start_loc.write(backend, stream, &self.host.query_start_loc)
+    }
+
+    /// Extends the step just described to `num_tokens` tokens by padding: position 0, [`PAD_SLOT`], part of no
+    /// sequence. Such a token's row of `mla_attention` is unspecified.
+    ///
+    /// # Errors
+    /// From the backend.
+    ///
+    /// # Panics
+    /// If the step already has more tokens, or the limits are exceeded: a bug of the caller.
+    pub fn pad<B: Backend<Buffer = Buf>>(
+        &mut self,
+        backend: &B,
+        stream: &mut B::Stream,
+        num_tokens: usize,
+    ) -> Result<(), StepError> {
+        assert!(num_tokens >= self.host.num_tokens(), "a step of more than {num_tokens} tokens cannot be padded");
+        self.host.positions.resize(num_tokens, 0);
+        self.host.slot_mapping.resize(num_tokens, PAD_SLOT);
+        self.positions.write(backend, stream, &self.host.positions)?;
+        self.slot_mapping.write(backend, stream, &self.host.slot_mapping)
     }
 }
 

@@ -188,13 +188,7 @@ impl Backend for NoopBackend {
         self.record("linear", None, size(out))
     }
 
-    fn logits(
-        &self,
-        (): &mut (),
-        _: &NoopWeight,
-        _: &Act,
-        out: &mut Tensor<NoopBuffer, f32>,
-    ) -> Result<(), StepError> {
+    fn logits(&self, (): &mut (), _: &NoopWeight, _: &Act, out: &mut Tensor<NoopBuffer, f32>) -> Result<(), StepError> {
         self.record("logits", None, size(out))
     }
 

@@ -14,10 +14,7 @@ fn ops_are_recorded_in_call_order_with_the_live_shape() {
     backend.add(&mut (), &x, &mut out).unwrap();
     assert_eq!(
         *calls.lock().unwrap(),
-        [
-            OpCall { op: "linear", layer: None, rows: 5, cols: 3 },
-            OpCall { op: "add", layer: None, rows: 5, cols: 3 }
-        ]
+        [OpCall { op: "linear", layer: None, rows: 5, cols: 3 }, OpCall { op: "add", layer: None, rows: 5, cols: 3 }]
     );
 }
 
