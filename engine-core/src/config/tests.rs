@@ -11,7 +11,7 @@ fn parse(text: &str) -> ModelConfig {
     ModelConfig::from_json(text).unwrap()
 }
 
-/// `base` with keys replaced; a path is written `outer.inner`, and `null` for the value `json!("-")` removes the key.
+/// `base` with keys replaced; a path is written `outer.inner`, and the value `json!("-")` removes the key.
 fn with(base: &str, changes: &[(&str, Value)]) -> String {
     let mut root: Value = serde_json::from_str(base).unwrap();
     for (path, value) in changes {
@@ -424,6 +424,24 @@ mod rejection {
         assert!(ModelConfig::from_json(&deep).is_err());
         let long = ModelConfig::from_json(&format!("[{:?}]", "ä".repeat(10_000))).unwrap_err().to_string();
         assert!(long.chars().count() < 200, "{long}");
+    }
+}
+
+/// Any key may hold anything: the answer is a configuration whose sizes can be multiplied, or an error.
+#[test]
+fn no_value_of_any_key_causes_a_panic_or_an_overflow() {
+    let values = [json!(null), json!(0), json!(1), json!(-1), json!(1e300), json!(u64::MAX), json!(""), json!("yarn")]
+        .into_iter()
+        .chain([json!([]), json!({}), json!([[]]), json!(true), json!(1 << 22), json!(4096), json!(256), json!("-")]);
+    for value in values {
+        let keys: Value = serde_json::from_str(DEEPSEEK_V3).unwrap();
+        for key in keys.as_object().unwrap().keys() {
+            if let Ok(config) = ModelConfig::from_json(&with(DEEPSEEK_V3, &[(key, value.clone())])) {
+                let tensors = crate::weights::layout::checkpoint_tensors(&config, true);
+                let total = tensors.iter().try_fold(0usize, |sum, t| sum.checked_add(t.num_elements() * 4));
+                assert!(total.is_some(), "{key} = {value}");
+            }
+        }
     }
 }
 
