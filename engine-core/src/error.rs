@@ -8,6 +8,7 @@ use crate::convert::ConvertError;
 use crate::engine::RequestError;
 use crate::plan::PlanError;
 use crate::quant::WeightError;
+use crate::sampling::SamplingError;
 use crate::tokenizer::TokenizerError;
 use crate::weights::CheckpointError;
 
@@ -30,6 +31,9 @@ pub enum Error {
     /// The tokenizer or the chat template is missing, malformed or refuses its input.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// A sampling parameter is outside its range, or no token can be chosen.
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
     /// The device cannot run this model as asked, or is too small; known before the first step.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
@@ -56,6 +60,7 @@ impl Error {
             | Error::Checkpoint(_)
             | Error::Weight(_)
             | Error::Tokenizer(_)
+            | Error::Sampling(_)
             | Error::Prepare(_)
             | Error::Plan(_)
             | Error::Request(_)
