@@ -436,7 +436,9 @@ fn no_value_of_any_key_causes_a_panic_or_an_overflow() {
     for value in values {
         let keys: Value = serde_json::from_str(DEEPSEEK_V3).unwrap();
         for key in keys.as_object().unwrap().keys() {
-            if let Ok(config) = ModelConfig::from_json(&with(DEEPSEEK_V3, &[(key, value.clone())])) {
+            let changed = ModelConfig::from_json(&with(DEEPSEEK_V3, &[(key, value.clone())]));
+            // Keys that are not read change nothing; listing 45 000 tensors for each would take its time.
+            if let Some(config) = changed.ok().filter(|config| *config != parse(DEEPSEEK_V3)) {
                 let tensors = crate::weights::layout::checkpoint_tensors(&config, true);
                 let total = tensors.iter().try_fold(0usize, |sum, t| sum.checked_add(t.num_elements() * 4));
                 assert!(total.is_some(), "{key} = {value}");
