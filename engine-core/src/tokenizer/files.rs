@@ -20,10 +20,15 @@ pub(super) fn read_text(file: &Path) -> Result<Option<String>, TokenizerError> {
 
 /// `text` as JSON; `file` is named in the error.
 pub(super) fn parse_json(file: &Path, text: &str) -> Result<serde_json::Value, TokenizerError> {
-    serde_json::from_str(text).map_err(|e| TokenizerError::Json {
+    serde_json::from_str(text).map_err(|e| json_error(file, &e))
+}
+
+/// What `serde_json` said about `file`.
+pub(super) fn json_error(file: &Path, error: &serde_json::Error) -> TokenizerError {
+    TokenizerError::Json {
         file: file.to_path_buf(),
-        line: e.line(),
-        column: e.column(),
-        reason: e.to_string(),
-    })
+        line: error.line(),
+        column: error.column(),
+        reason: error.to_string(),
+    }
 }

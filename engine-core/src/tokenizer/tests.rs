@@ -204,6 +204,9 @@ fn damaged_files_are_named_with_the_place() {
     assert!(matches!(&error, TokenizerError::Decoder { found, .. } if found == "\"Fuse\""), "{error}");
     assert!(error.to_string().contains("tokenizer.json"));
 
+    let error = edited(r#""continuing_subword_prefix": null"#, r#""continuing_subword_prefix": "@@@@""#);
+    assert!(matches!(&error, TokenizerError::Definition { .. }), "{error}");
+    assert!(error.to_string().contains("continuing_subword_prefix"), "{error}");
     let error = edited("\"<｜begin▁of▁sentence｜>\"", "\"<｜other｜>\"");
     assert!(matches!(error, TokenizerError::SpecialToken { key: "bos_token", .. }), "{error}");
     let error = load_error("tokenizer_config.json", br#"{"add_bos_token": "yes"}"#);
@@ -233,4 +236,13 @@ fn whitespace_without_end_is_refused_and_not_split_wrongly() {
     assert!(ids.iter().filter(|&&id| id == whole).count() >= MAX_WHITESPACE_RUN / 16 - 1);
     let error = tokenizer.encode(&run(MAX_WHITESPACE_RUN + 1), false).unwrap_err();
     assert!(matches!(error, TokenizerError::WhitespaceRun { offset: 2, run: 500_001, .. }), "{error}");
+}
+
+#[test]
+fn tokenizer_and_streams_cross_threads() {
+    fn check<T: Send + Sync>() {}
+    check::<Tokenizer>();
+    check::<ChatTemplate>();
+    check::<DetokenizeStream>();
+    check::<StopStrings>();
 }
