@@ -112,10 +112,7 @@ impl Tokenizer {
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> String {
         let kept = ids.iter().filter(|&&id| !(skip_special_tokens && self.is_special(id)));
         let bytes: Vec<u8> = kept.flat_map(|&id| self.table.bytes(id)).copied().collect();
-        match String::from_utf8_lossy(&bytes) {
-            std::borrow::Cow::Borrowed(text) => text.to_owned(),
-            std::borrow::Cow::Owned(text) => text,
-        }
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// How many of `ids` have no token: `vocab_size` of a checkpoint exceeds its tokenizer's entries (spec section 8).
