@@ -1,1 +1,4 @@
 //! Conformance.
+
+/// golden
+pub mod golden;

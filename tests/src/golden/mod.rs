@@ -1,0 +1,62 @@
+//! The tiny model against reference values that this project did not compute (`tests/goldens/`, made with
+//! transformers): greedy continuations, logits, MTP drafts, hidden states, router choices, held-out perplexity.
+//!
+//! Every check is generic over the backend and returns a [`Findings`] that the caller prints and asserts on.
+
+mod data;
+mod heldout;
+mod prompts;
+mod trace;
+
+pub use data::{GoldenMode, Goldens, model_dir};
+pub use heldout::{HeldoutResult, heldout};
+pub use prompts::{argmax_agreement, check_prompts};
+pub use trace::check_trace;
+
+use engine_core::backend::{Backend, StepLimits};
+use engine_core::config::ModelConfig;
+use engine_core::quant::PrecisionPolicy;
+use engine_core::runner::{Runner, RunnerOptions};
+use engine_core::weights::Checkpoint;
+
+/// What a check measured and what it found wrong.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// Measurements, for the log.
+    pub notes: Vec<String>,
+    /// Violations; empty when the check passed.
+    pub failures: Vec<String>,
+}
+
+impl Findings {
+    /// Records a failure unless `ok`.
+    pub fn expect(&mut self, ok: bool, message: impl FnOnce() -> String) {
+        if !ok {
+            self.failures.push(message());
+        }
+    }
+}
+
+/// Loads one of the two tiny models, MTP module included, for windows of 2048 tokens and 16 sequences.
+///
+/// # Errors
+/// As the engine reports them.
+pub fn load_tiny<B: Backend>(
+    backend: B,
+    dir: &std::path::Path,
+    precision: &PrecisionPolicy,
+) -> Result<Runner<B>, engine_core::Error> {
+    let config = ModelConfig::from_dir(dir)?;
+    let checkpoint = Checkpoint::open(dir)?;
+    let limits =
+        StepLimits { max_num_batched_tokens: 2048, max_num_seqs: 16, max_model_len: 2048, block_size: 64 };
+    let options = RunnerOptions { precision: precision.clone(), with_mtp: true, limits, num_blocks: 128 };
+    Runner::load(backend, &checkpoint, &config, &options, &mut |_| {})
+}
+
+/// Largest |a − b| over the largest |b|.
+pub fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
+    let scale = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let error = found.iter().zip(expected).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+    if found.iter().all(|v| v.is_finite()) { error / scale } else { f32::NAN }
+}
