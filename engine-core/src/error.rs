@@ -2,7 +2,7 @@
 //!
 //! Every message names the culprit (key, tensor, file, op), both values and the next action.
 
-use crate::backend::{PrepareError, StepError};
+use crate::backend::{PrepareError, StepError, Unavailable};
 use crate::config::ConfigError;
 use crate::convert::ConvertError;
 use crate::engine::RequestError;
@@ -34,6 +34,9 @@ pub enum Error {
     /// A sampling parameter is outside its range, or no token can be chosen.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
+    /// The device cannot be opened.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
     /// The device cannot run this model as asked, or is too small; known before the first step.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
@@ -61,6 +64,7 @@ impl Error {
             | Error::Weight(_)
             | Error::Tokenizer(_)
             | Error::Sampling(_)
+            | Error::Unavailable(_)
             | Error::Prepare(_)
             | Error::Plan(_)
             | Error::Request(_)

@@ -16,6 +16,16 @@ pub struct Unsupported {
     pub action: String,
 }
 
+/// A device that cannot be opened, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize)]
+#[error("device {device} is unavailable: {reason}")]
+pub struct Unavailable {
+    /// Device as asked for.
+    pub device: String,
+    /// Why it cannot be opened, and what to do.
+    pub reason: String,
+}
+
 /// Why a weight, cache or workspace could not be prepared.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

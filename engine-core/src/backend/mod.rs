@@ -36,7 +36,7 @@ mod traced;
 pub use capabilities::{Capabilities, Requirement};
 pub use checked::{Checked, CheckedTolerance, Mismatch};
 pub use compare::Comparison;
-pub use error::{PrepareError, StepError, Unsupported};
+pub use error::{PrepareError, StepError, Unavailable, Unsupported};
 pub use host_buffer::HostBuffer;
 pub use prepare::{CacheSpec, ExpertsWeights, FfnWeights, GateSpec, GateWeights, MlaSpec, MlaWeights, QueryProjection};
 pub use step::{LayerStep, PAD_SLOT, SequenceStep, StepLayout, StepLimits, StepMeta};

@@ -18,6 +18,16 @@ pub enum DType {
     U32,
 }
 
+impl DType {
+    /// Bytes of one element.
+    pub fn num_bytes(self) -> usize {
+        match self {
+            DType::F32 | DType::U32 => 4,
+            DType::Bf16 => 2,
+        }
+    }
+}
+
 /// A plain element of a [`Tensor`].
 pub trait Element: bytemuck::Pod + Send + Sync + std::fmt::Debug + Default {
     /// Run-time name of the type.

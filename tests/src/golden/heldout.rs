@@ -2,7 +2,9 @@
 
 use engine_core::backend::{Backend, SequenceStep};
 use engine_core::runner::{Runner, StepRunner};
-use engine_core::sampling::{argmax, log_softmax_at};
+use engine_core::sampling::log_softmax_at;
+
+use super::argmax;
 
 use super::{GoldenMode, Goldens};
 

@@ -60,3 +60,8 @@ pub fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
     let error = found.iter().zip(expected).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
     if found.iter().all(|v| v.is_finite()) { error / scale } else { f32::NAN }
 }
+
+/// The most likely token; an impossible id when the logits are no numbers.
+fn argmax(logits: &[f32]) -> u32 {
+    engine_core::sampling::argmax(logits).unwrap_or(u32::MAX)
+}

@@ -2,7 +2,7 @@
 
 use engine_core::backend::{Backend, SequenceStep};
 use engine_core::runner::{Runner, StepRunner};
-use engine_core::sampling::argmax;
+use super::argmax;
 
 use super::{Findings, GoldenMode, Goldens, relative_error};
 

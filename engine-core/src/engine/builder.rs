@@ -1,0 +1,343 @@
+//! Building an engine: what to load, where, and how large.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use super::worker::{TextFacts, Worker};
+use super::{Engine, ModelFacts, RequestError, Shared};
+use crate::Error;
+use crate::backend::{Backend, Capabilities, StepError, StepLimits};
+use crate::cache::DEFAULT_BLOCK_SIZE;
+use crate::config::ModelConfig;
+use crate::model::LoadProgress;
+use crate::plan::{MemoryPlan, PlanRequest, stored_format};
+use crate::quant::PrecisionPolicy;
+use crate::runner::{Runner, RunnerOptions, StepRunner};
+use crate::tokenizer::{ChatTemplate, Tokenizer};
+use crate::weights::Checkpoint;
+
+/// Opens a device and loads a model onto it. The facade's `Device` implements it for every compiled-in backend.
+pub trait OpenDevice {
+    /// Opens the device and hands its backend to [`Loader::load`].
+    ///
+    /// # Errors
+    /// Why the device cannot be opened, or what [`Loader::load`] returns.
+    fn open(&self, loader: Loader<'_>) -> Result<Box<dyn StepRunner>, Error>;
+
+    /// Abilities of the device, without loading anything.
+    ///
+    /// # Errors
+    /// Why the device cannot be opened.
+    fn capabilities(&self) -> Result<Capabilities, Error>;
+}
+
+/// No device chosen yet: such a builder cannot build.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoDevice;
+
+type ProgressCallback = Box<dyn FnMut(LoadProgress) + Send>;
+
+/// Collects what an engine is built from.
+pub struct EngineBuilder<D> {
+    dir: PathBuf,
+    device: D,
+    options: BuildOptions,
+    progress: Option<ProgressCallback>,
+}
+
+#[derive(Debug, Clone)]
+struct BuildOptions {
+    precision: PrecisionPolicy,
+    load_mtp: bool,
+    max_model_len: Option<usize>,
+    max_num_seqs: usize,
+    max_num_batched_tokens: usize,
+    num_cache_tokens: Option<usize>,
+    block_size: usize,
+    seed: Option<u64>,
+}
+
+impl<D: std::fmt::Debug> std::fmt::Debug for EngineBuilder<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineBuilder")
+            .field("dir", &self.dir)
+            .field("device", &self.device)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EngineBuilder<NoDevice> {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        let options = BuildOptions {
+            precision: PrecisionPolicy::default(),
+            load_mtp: false,
+            max_model_len: None,
+            max_num_seqs: 16,
+            max_num_batched_tokens: 512,
+            num_cache_tokens: None,
+            block_size: DEFAULT_BLOCK_SIZE,
+            seed: None,
+        };
+        Self { dir, device: NoDevice, options, progress: None }
+    }
+
+    /// Chooses the device.
+    pub fn device<D: OpenDevice>(self, device: D) -> EngineBuilder<D> {
+        EngineBuilder { dir: self.dir, device, options: self.options, progress: self.progress }
+    }
+
+    /// Builds on a backend of your own.
+    ///
+    /// # Errors
+    /// As [`EngineBuilder::build`].
+    pub fn build_with<B: Backend>(self, backend: B) -> Result<Engine, Error> {
+        self.build_from(|loader| loader.load(backend))
+    }
+}
+
+impl<D> EngineBuilder<D> {
+    /// Format of the weights: one [`Precision`](crate::quant::Precision) or a policy by class. Default: the
+    /// checkpoint's own.
+    #[must_use]
+    pub fn precision(mut self, precision: impl Into<PrecisionPolicy>) -> Self {
+        self.options.precision = precision.into();
+        self
+    }
+
+    /// Longest window in tokens, prompt and generation together. Default: the checkpoint's
+    /// `max_position_embeddings`, or what fits the device's memory if that is less.
+    #[must_use]
+    pub fn max_model_len(mut self, tokens: usize) -> Self {
+        self.options.max_model_len = Some(tokens);
+        self
+    }
+
+    /// Sequences that run together at most. Default 16.
+    #[must_use]
+    pub fn max_num_seqs(mut self, sequences: usize) -> Self {
+        self.options.max_num_seqs = sequences;
+        self
+    }
+
+    /// Tokens of one step at most; longer prompts are prefilled in chunks of this size. Default 512.
+    #[must_use]
+    pub fn max_num_batched_tokens(mut self, tokens: usize) -> Self {
+        self.options.max_num_batched_tokens = tokens;
+        self
+    }
+
+    /// Tokens the latent cache holds over all sequences. Default: one window, or up to 8 192 tokens per sequence where
+    /// they fit.
+    #[must_use]
+    pub fn num_cache_tokens(mut self, tokens: usize) -> Self {
+        self.options.num_cache_tokens = Some(tokens);
+        self
+    }
+
+    /// Slots per cache block. Default 64.
+    #[must_use]
+    pub fn block_size(mut self, slots: usize) -> Self {
+        self.options.block_size = slots;
+        self
+    }
+
+    /// Loads the MTP module, for draft logits. Default false.
+    #[must_use]
+    pub fn load_mtp(mut self, load: bool) -> Self {
+        self.options.load_mtp = load;
+        self
+    }
+
+    /// Seed of requests that bring none. Default: different in every engine.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.options.seed = Some(seed);
+        self
+    }
+
+    /// Called while loading, once per layer.
+    #[must_use]
+    pub fn progress(mut self, callback: impl FnMut(LoadProgress) + Send + 'static) -> Self {
+        self.progress = Some(Box::new(callback));
+        self
+    }
+
+    fn build_from(
+        self,
+        open: impl FnOnce(Loader<'_>) -> Result<Box<dyn StepRunner>, Error>,
+    ) -> Result<Engine, Error> {
+        let config = ModelConfig::from_dir(&self.dir)?;
+        let checkpoint = Checkpoint::open(&self.dir)?;
+        let tokenizer = Tokenizer::from_dir(&self.dir)?.map(Arc::new);
+        let template = ChatTemplate::from_dir(&self.dir)?;
+        let mut progress = self.progress.unwrap_or_else(|| Box::new(|_| {}));
+        let loader = Loader {
+            checkpoint: &checkpoint,
+            config: &config,
+            options: &self.options,
+            progress: &mut *progress,
+        };
+        let runner = open(loader)?;
+        let text = TextFacts {
+            tokenizer: tokenizer.clone(),
+            eos_token_ids: config.eos_token_ids.clone(),
+            seed: self.options.seed.unwrap_or_else(entropy),
+        };
+        let model = ModelFacts {
+            dir: self.dir,
+            config,
+            capabilities: runner.capabilities().clone(),
+            info: runner.info(),
+            tokenizer,
+            template,
+        };
+        start(runner, text, model)
+    }
+}
+
+impl<D: OpenDevice> EngineBuilder<D> {
+    /// What the model needs on the chosen device and what fits, before anything is loaded.
+    ///
+    /// # Errors
+    /// [`Error::Config`], or why the device cannot be opened.
+    pub fn plan(&self) -> Result<MemoryPlan, Error> {
+        let config = ModelConfig::from_dir(&self.dir)?;
+        let capabilities = self.device.capabilities()?;
+        Ok(self.options.plan(&config, &capabilities, self.options.max_model_len))
+    }
+
+    /// Loads the checkpoint onto the device and starts the engine's thread.
+    ///
+    /// # Errors
+    /// What is wrong with configuration, weights, tokenizer or template; what the device refuses; or
+    /// [`Error::Plan`] when it cannot fit.
+    pub fn build(self) -> Result<Engine, Error> {
+        let EngineBuilder { dir, device, options, progress } = self;
+        let builder = EngineBuilder { dir, device: NoDevice, options, progress };
+        builder.build_from(|loader| device.open(loader))
+    }
+}
+
+/// Loads onto a backend; given to [`OpenDevice::open`].
+pub struct Loader<'a> {
+    checkpoint: &'a Checkpoint,
+    config: &'a ModelConfig,
+    options: &'a BuildOptions,
+    progress: &'a mut dyn FnMut(LoadProgress),
+}
+
+impl std::fmt::Debug for Loader<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loader").field("options", self.options).finish_non_exhaustive()
+    }
+}
+
+impl Loader<'_> {
+    /// The checkpoint's directory.
+    pub fn dir(&self) -> &Path {
+        self.checkpoint.dir()
+    }
+
+    /// Checks what fits and loads.
+    ///
+    /// # Errors
+    /// As [`EngineBuilder::build`].
+    pub fn load<B: Backend>(self, backend: B) -> Result<Box<dyn StepRunner>, Error> {
+        let report = self.checkpoint.check(self.config)?;
+        for name in &report.unknown {
+            tracing::warn!(tensor = %name, "the checkpoint holds a tensor that the model does not use");
+        }
+        let options = self.options.resolve(self.config, backend.capabilities(), report.has_mtp)?;
+        let runner = Runner::load(backend, self.checkpoint, self.config, &options, self.progress)?;
+        Ok(Box::new(runner))
+    }
+}
+
+/// Tokens of cache per sequence that are reserved unless asked otherwise.
+const DEFAULT_CACHE_TOKENS_PER_SEQUENCE: usize = 8192;
+
+impl BuildOptions {
+    fn plan(&self, config: &ModelConfig, capabilities: &Capabilities, max_model_len: Option<usize>) -> MemoryPlan {
+        let request = PlanRequest {
+            policy: self.precision.clone(),
+            stored: stored_format(config),
+            with_mtp: self.load_mtp,
+            cache_element_bytes: capabilities.cache_element_bytes,
+            act_element_bytes: capabilities.activation.num_bytes(),
+            max_model_len: max_model_len.unwrap_or(config.max_position_embeddings),
+            max_num_seqs: self.max_num_seqs,
+            max_num_batched_tokens: self.max_num_batched_tokens,
+            available_bytes: capabilities.memory_bytes,
+        };
+        MemoryPlan::new(config, &request)
+    }
+
+    fn check(&self, config: &ModelConfig, has_mtp: bool) -> Result<(), RequestError> {
+        let longest = config.max_position_embeddings;
+        // One token of prompt and one generated.
+        let window = self.max_model_len.unwrap_or(longest);
+        for (option, value, range) in [
+            ("max_model_len", window, 2..=longest),
+            ("max_num_seqs", self.max_num_seqs, 1..=65_536),
+            ("max_num_batched_tokens", self.max_num_batched_tokens, 1..=1_048_576),
+            ("block_size", self.block_size, 1..=65_536),
+            ("num_cache_tokens", self.num_cache_tokens.unwrap_or(window), window..=usize::MAX),
+        ] {
+            if !range.contains(&value) {
+                let accepted = format!("{}..={}", range.start(), range.end());
+                return Err(RequestError::BuildOption { option, value, accepted });
+            }
+        }
+        if self.load_mtp && !has_mtp { Err(RequestError::NoMtp) } else { Ok(()) }
+    }
+
+    /// Sizes for this device: what was asked for, else the model's window, else what fits.
+    fn resolve(
+        &self,
+        config: &ModelConfig,
+        capabilities: &Capabilities,
+        has_mtp: bool,
+    ) -> Result<RunnerOptions, Error> {
+        self.check(config, has_mtp)?;
+        let mut plan = self.plan(config, capabilities, self.max_model_len);
+        let fitting = plan.max_cache_tokens.map_or(usize::MAX, |tokens| tokens as usize);
+        if self.max_model_len.is_none() && (self.block_size..config.max_position_embeddings).contains(&fitting) {
+            let fitting = fitting - fitting % self.block_size;
+            tracing::info!(max_model_len = fitting, "the window is limited by the device's memory");
+            plan = self.plan(config, capabilities, Some(fitting));
+        }
+        plan.check()?;
+        let max_model_len = plan.max_model_len as usize;
+        let wanted = self.max_num_seqs * max_model_len.min(DEFAULT_CACHE_TOKENS_PER_SEQUENCE);
+        let cache_tokens = self.num_cache_tokens.unwrap_or_else(|| wanted.min(fitting).max(max_model_len));
+        Ok(RunnerOptions {
+            precision: self.precision.clone(),
+            with_mtp: self.load_mtp,
+            limits: StepLimits {
+                max_num_batched_tokens: self.max_num_batched_tokens,
+                max_num_seqs: self.max_num_seqs,
+                max_model_len,
+                block_size: self.block_size,
+            },
+            num_blocks: cache_tokens.div_ceil(self.block_size),
+        })
+    }
+}
+
+fn start(runner: Box<dyn StepRunner>, text: TextFacts, model: ModelFacts) -> Result<Engine, Error> {
+    let (commands, receiver) = channel();
+    let worker = Worker::new(runner, receiver, text);
+    let thread = std::thread::Builder::new()
+        .name("bathysphere-engine".into())
+        .spawn(move || worker.run())
+        .map_err(|error| StepError::DeviceLost { device: "host".into(), reason: format!("no thread: {error}") })?;
+    Ok(Engine { shared: Arc::new(Shared { commands: Some(commands), thread: Some(thread), model }) })
+}
+
+/// A number that differs from process to process and call to call, without a dependency.
+fn entropy() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}

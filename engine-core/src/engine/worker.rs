@@ -1,0 +1,192 @@
+//! The engine's thread: takes requests, runs steps, hands out tokens.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+
+use super::active::Active;
+use super::request::CheckedRequest;
+use super::score::{LogitChunk, LogitRun};
+use super::stream::Sink;
+use crate::Error;
+use crate::backend::{SequenceStep, StepError};
+use crate::runner::StepRunner;
+use crate::sampling::SamplingScratch;
+use crate::scheduler::{Scheduled, Scheduler, Sequence, SequenceId};
+use crate::tokenizer::Tokenizer;
+
+/// What handles send to the thread.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Generate.
+    Generate { request: CheckedRequest, sink: Sink },
+    /// Compute the logits of a whole window.
+    Logits { tokens: Vec<u32>, drafts: bool, sender: SyncSender<Result<LogitChunk, Error>> },
+}
+
+/// What all requests of an engine share.
+#[derive(Debug)]
+pub(super) struct TextFacts {
+    pub(super) tokenizer: Option<Arc<Tokenizer>>,
+    pub(super) eos_token_ids: Vec<u32>,
+    pub(super) seed: u64,
+}
+
+pub(super) struct Worker {
+    runner: Box<dyn StepRunner>,
+    commands: Receiver<Command>,
+    text: TextFacts,
+    scheduler: Scheduler,
+    active: HashMap<SequenceId, Active>,
+    num_requests: u64,
+    scratch: StepScratch,
+}
+
+/// Reused from step to step, so that decoding allocates nothing.
+#[derive(Default)]
+struct StepScratch {
+    step: Vec<Scheduled>,
+    sequences: Vec<SequenceStep<'static>>,
+    /// Entries of `step` that end with this step and so get a token, in the order of `logit_rows`.
+    sampled: Vec<usize>,
+    logit_rows: Vec<u32>,
+    logits: Vec<f32>,
+    sampling: SamplingScratch,
+    finished: Vec<SequenceId>,
+}
+
+impl Worker {
+    pub(super) fn new(runner: Box<dyn StepRunner>, commands: Receiver<Command>, text: TextFacts) -> Self {
+        let info = runner.info();
+        Self {
+            scheduler: Scheduler::new(info.limits, info.num_blocks),
+            runner,
+            commands,
+            text,
+            active: HashMap::new(),
+            num_requests: 0,
+            scratch: StepScratch::default(),
+        }
+    }
+
+    /// Serves until every handle is gone, or the device is.
+    pub(super) fn run(mut self) {
+        while self.take_commands() {
+            let active = &self.active;
+            self.scheduler.retire(|id| active.get(&id).is_none_or(Active::is_cancelled));
+            self.active.retain(|_, active| !active.is_cancelled());
+            if self.scheduler.is_idle() {
+                continue;
+            }
+            if let Err(error) = self.step() {
+                tracing::error!(%error, "a step failed");
+                self.fail_all(&error);
+                if error.is_fatal() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits for a command when idle, then takes all that are there. False when no handle is left and nothing runs.
+    fn take_commands(&mut self) -> bool {
+        if self.scheduler.is_idle() {
+            match self.commands.recv() {
+                Ok(command) => self.accept(command),
+                Err(_) => return false,
+            }
+        }
+        loop {
+            match self.commands.try_recv() {
+                Ok(command) => self.accept(command),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return true,
+            }
+        }
+    }
+
+    fn accept(&mut self, command: Command) {
+        match command {
+            Command::Generate { request, sink } => {
+                let id = SequenceId(self.num_requests);
+                self.num_requests += 1;
+                let capacity = request.prompt.len() + request.max_tokens;
+                let sequence = Sequence::new(id, &request.prompt, capacity);
+                self.active.insert(id, Active::new(request, sink, &self.text, id.0));
+                self.scheduler.add(sequence);
+            }
+            Command::Logits { tokens, drafts, sender } => {
+                let block_table = self.scheduler.lend_blocks(tokens.len());
+                let run = LogitRun { tokens: &tokens, block_table: &block_table, drafts };
+                if let Err(error) = run.run(self.runner.as_mut(), &sender) {
+                    // The receiver may be gone: then nobody wants to know.
+                    let _ = sender.send(Err(error.into()));
+                }
+                self.scheduler.return_blocks(block_table);
+            }
+        }
+    }
+
+    fn step(&mut self) -> Result<(), StepError> {
+        let scratch = &mut self.scratch;
+        self.scheduler.schedule(&mut scratch.step);
+        let mut sequences: Vec<SequenceStep<'_>> = std::mem::take(&mut scratch.sequences);
+        scratch.sampled.clear();
+        scratch.logit_rows.clear();
+        let mut row = 0;
+        for (entry, scheduled) in scratch.step.iter().enumerate() {
+            let sequence = &self.scheduler.running()[scheduled.index];
+            row += scheduled.num_tokens;
+            if scheduled.num_tokens == sequence.num_pending() {
+                scratch.sampled.push(entry);
+                scratch.logit_rows.push(row as u32 - 1);
+            }
+            sequences.push(SequenceStep {
+                tokens: sequence.pending(scheduled.num_tokens),
+                context_len: sequence.num_computed(),
+                block_table: sequence.block_table(),
+            });
+        }
+        let result = self.runner.step(&sequences, &scratch.logit_rows, &mut scratch.logits);
+        scratch.sequences = emptied(sequences);
+        result?;
+        for scheduled in &scratch.step {
+            self.scheduler.running_mut()[scheduled.index].advance(scheduled.num_tokens);
+        }
+        self.sample();
+        Ok(())
+    }
+
+    /// Draws a token for every sequence that is up to date, and retires those that are finished.
+    fn sample(&mut self) {
+        let scratch = &mut self.scratch;
+        let vocab_size = self.runner.info().vocab_size;
+        scratch.finished.clear();
+        for (entry, logits) in scratch.sampled.iter().zip(scratch.logits.chunks_mut(vocab_size)) {
+            let sequence = &mut self.scheduler.running_mut()[scratch.step[*entry].index];
+            let Some(active) = self.active.get_mut(&sequence.id()) else { continue };
+            match active.take_token(logits, sequence.tokens(), &mut scratch.sampling) {
+                Some(token) => sequence.push(token),
+                None => scratch.finished.push(sequence.id()),
+            }
+        }
+        if !scratch.finished.is_empty() {
+            let finished = &scratch.finished;
+            self.scheduler.retire(|id| finished.contains(&id));
+            self.active.retain(|id, _| !finished.contains(id));
+        }
+    }
+
+    fn fail_all(&mut self, error: &StepError) {
+        for (_, active) in self.active.drain() {
+            active.fail(error.clone());
+        }
+        self.scheduler.retire(|_| true);
+    }
+}
+
+/// The same allocation without its contents, free of their lifetime.
+fn emptied(mut sequences: Vec<SequenceStep<'_>>) -> Vec<SequenceStep<'static>> {
+    sequences.clear();
+    let nothing = |_: SequenceStep<'_>| SequenceStep { tokens: &[], context_len: 0, block_table: &[] };
+    sequences.into_iter().map(nothing).collect()
+}
