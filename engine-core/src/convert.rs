@@ -1,5 +1,0 @@
-//! convert
-/// err
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConvertError {}
