@@ -66,14 +66,6 @@ pub enum ConvertError {
         /// The format's reason.
         source: safetensors::SafeTensorError,
     },
-    /// A tensor that the configuration asks for is missing.
-    #[error("{}: tensor {tensor} is missing; config.json asks for it, so the checkpoint is incomplete", path.display())]
-    MissingTensor {
-        /// Tensor name.
-        tensor: String,
-        /// Checkpoint directory.
-        path: PathBuf,
-    },
     /// The policy leads to weight formats that one `config.json` cannot describe.
     #[error(
         "precision policy {policy} leaves a checkpoint of {found}, which one config.json cannot describe: \

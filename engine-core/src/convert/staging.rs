@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -60,13 +60,12 @@ impl Staging {
         file.write_all(bytes).and_then(|()| file.sync_all()).map_err(ConvertError::io("write", &path))
     }
 
-    /// Copies a file under its own name.
+    /// Copies a file under its own name. Contents only: a read-only original makes an ordinary file.
     pub(crate) fn copy(&self, from: &Path) -> Result<(), ConvertError> {
         let to = self.dir.path().join(from.file_name().unwrap_or_default());
-        fs::copy(from, &to).map_err(ConvertError::io("copy", from))?;
-        // Opened for writing because some systems refuse to flush a file opened for reading.
-        let copied = File::options().append(true).open(&to).map_err(ConvertError::io("open", &to))?;
-        copied.sync_all().map_err(ConvertError::io("write", &to))
+        let mut source = File::open(from).map_err(ConvertError::io("read", from))?;
+        let mut copy = File::create_new(&to).map_err(ConvertError::io("create", &to))?;
+        io::copy(&mut source, &mut copy).and_then(|_| copy.sync_all()).map_err(ConvertError::io("write", &to))
     }
 
     /// Renames the directory to the output path, durably.

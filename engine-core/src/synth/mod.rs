@@ -84,9 +84,12 @@ pub fn synth_checkpoint(
         .collect();
 
     let mut writer = ShardWriter::create(&staging, tensors.iter().map(|(t, _)| t.clone()).collect())?;
+    let mut buffer = Vec::new();
     for (tensor, fill) in &tensors {
-        let report = |done_bytes, total_bytes| progress(Progress { done_bytes, total_bytes, tensor: &tensor.name });
-        write_tensor(&mut writer, tensor, *fill, options.seed, report)?;
+        let tensor_seed = fill::tensor_seed(options.seed, &tensor.name);
+        write_tensor(&mut writer, &mut buffer, tensor, *fill, tensor_seed)?;
+        let (done_bytes, total_bytes) = (writer.done_bytes(), writer.total_bytes());
+        progress(Progress { done_bytes, total_bytes, tensor: &tensor.name });
     }
     let (num_shards, total_bytes) = (writer.num_shards(), writer.total_bytes());
     writer.finish()?;
@@ -135,29 +138,30 @@ fn tensors_of(spec: &TensorSpec, format: SynthFormat) -> Vec<(OutputTensor, Fill
     }
 }
 
-/// Generates and writes a tensor some rows at a time.
+/// Generates and writes a tensor some rows at a time, in a buffer that serves every tensor: fresh memory for each
+/// costs more than the values.
 fn write_tensor(
     writer: &mut ShardWriter<'_>,
+    buffer: &mut Vec<u8>,
     tensor: &OutputTensor,
     fill: Fill,
-    seed: u64,
-    mut report: impl FnMut(u64, u64),
+    tensor_seed: u64,
 ) -> Result<(), ConvertError> {
-    /// Large enough to keep threads busy, small enough to stay in memory anywhere.
-    const CHUNK_BYTES: usize = 32 << 20;
+    /// Enough rows to keep threads busy, few enough to stay in a cache.
+    const CHUNK_BYTES: usize = 8 << 20;
     let num_bytes = tensor.num_bytes as usize;
     let row_bytes = tensor.shape.last().map_or(num_bytes, |len| len * fill.dtype().bitsize() / 8);
     if row_bytes == 0 {
         return Ok(());
     }
     let rows_per_chunk = (CHUNK_BYTES / row_bytes).max(1);
-    let tensor_seed = fill::tensor_seed(seed, &tensor.name);
-    let mut chunk = vec![0u8; num_bytes.min(rows_per_chunk * row_bytes)];
     for first_row in (0..num_bytes / row_bytes).step_by(rows_per_chunk) {
-        let len = chunk.len().min(num_bytes - first_row * row_bytes);
-        fill.rows(tensor_seed, first_row, row_bytes, &mut chunk[..len]);
-        writer.write(&tensor.name, &chunk[..len])?;
-        report(writer.done_bytes(), writer.total_bytes());
+        let len = (rows_per_chunk * row_bytes).min(num_bytes - first_row * row_bytes);
+        if buffer.len() < len {
+            buffer.resize(len, 0);
+        }
+        fill.rows(tensor_seed, first_row, row_bytes, &mut buffer[..len]);
+        writer.write(&tensor.name, &buffer[..len])?;
     }
     Ok(())
 }
