@@ -1,8 +1,6 @@
 //! The reference backend against the goldens, in every mode.
 
-use conformance::golden::{
-    Findings, GoldenMode, Goldens, argmax_agreement, check_prompts, check_trace, heldout, load_tiny,
-};
+use conformance::golden::{GoldenMode, Goldens, argmax_agreement, check_prompts, check_trace, heldout, load_tiny};
 use engine_core::quant::PrecisionPolicy;
 use engine_core::reference::{ActivationRounding, LinearNumerics, MlaForm, Numerics, ReferenceBackend};
 use engine_core::runner::Runner;
@@ -21,42 +19,70 @@ fn numerics(mode: GoldenMode) -> Numerics {
     }
 }
 
-fn load(mode: GoldenMode, numerics: Numerics) -> Runner<ReferenceBackend> {
-    load_tiny(ReferenceBackend::new(numerics), &mode.model_dir(), &PrecisionPolicy::default())
+fn load(mode: GoldenMode) -> Runner<ReferenceBackend> {
+    load_tiny(ReferenceBackend::new(numerics(mode)), &mode.model_dir(), &PrecisionPolicy::default())
         .unwrap_or_else(|e| panic!("{}: {e}", mode.name()))
 }
 
-fn passed(findings: &Findings) {
-    findings.notes.iter().for_each(|note| println!("{note}"));
-    assert!(findings.failures.is_empty(), "{:#?}", findings.failures);
+#[test]
+fn prompts_with_bf16_weights_in_f32() {
+    let mode = GoldenMode::Bf16WeightsF32;
+    check_prompts(&Goldens::load(), mode, &mut load(mode)).assert_none();
 }
 
 #[test]
-fn prompts_and_trace_in_f32() {
-    let goldens = Goldens::load();
+fn prompts_with_fp8_weights_in_f32() {
+    let mode = GoldenMode::Fp8WeightsF32;
+    check_prompts(&Goldens::load(), mode, &mut load(mode)).assert_none();
+}
+
+/// Sums in another order than the golden's give 1e-6 after five layers; 1e-4 catches any wrong formula.
+#[test]
+fn hidden_states_and_router_choices_in_f32() {
+    let mode = GoldenMode::Bf16WeightsF32;
+    check_trace(&Goldens::load(), mode, &mut load(mode), 1e-4).assert_none();
+}
+
+/// Four significant digits in f32. In the rounded modes 0.5 %, of which the goldens' own noise is 0.3 % (docs/numerics.md).
+#[test]
+fn heldout_perplexity_in_f32() {
     for mode in [GoldenMode::Bf16WeightsF32, GoldenMode::Fp8WeightsF32] {
-        let mut runner = load(mode, numerics(mode));
-        passed(&check_prompts(&goldens, mode, &mut runner));
+        check_heldout(mode, 5e-5);
     }
-    let mut runner = load(GoldenMode::Bf16WeightsF32, numerics(GoldenMode::Bf16WeightsF32));
-    passed(&check_trace(&goldens, GoldenMode::Bf16WeightsF32, &mut runner, 1e-4));
 }
 
 #[test]
-fn heldout_perplexity_in_every_mode() {
+fn heldout_perplexity_in_bf16() {
+    check_rounded(GoldenMode::Bf16WeightsBf16);
+}
+
+#[test]
+fn heldout_perplexity_in_w8a8() {
+    check_rounded(GoldenMode::Fp8WeightsW8A8);
+}
+
+#[test]
+fn heldout_perplexity_in_w8a8_absorbed() {
+    check_rounded(GoldenMode::Fp8WeightsW8A8Absorbed);
+}
+
+fn check_rounded(mode: GoldenMode) {
+    check_heldout(mode, 5e-3);
+    let agreement = argmax_agreement(&Goldens::load(), mode, &mut load(mode));
+    println!("{}: argmax agreement {agreement:.4}", mode.name());
+    assert!(agreement >= 0.97, "{}: argmax agreement {agreement}", mode.name());
+}
+
+fn check_heldout(mode: GoldenMode, tolerance: f64) {
     let goldens = Goldens::load();
-    for mode in [
-        GoldenMode::Bf16WeightsF32,
-        GoldenMode::Fp8WeightsF32,
-        GoldenMode::Bf16WeightsBf16,
-        GoldenMode::Fp8WeightsW8A8,
-        GoldenMode::Fp8WeightsW8A8Absorbed,
-    ] {
-        let mut runner = load(mode, numerics(mode));
-        for case in [("heldout_rust.txt", 512), ("heldout_kjv.txt", 512)] {
-            let result = heldout(&goldens, mode, case, &mut runner);
-            println!("{} {case:?}: {result:.4?}", mode.name());
-        }
-        println!("{} argmax agreement {:.4}", mode.name(), argmax_agreement(&goldens, mode, &mut runner));
+    let mut runner = load(mode);
+    for case in [("heldout_rust.txt", 512), ("heldout_kjv.txt", 512)] {
+        let result = heldout(&goldens, mode, case, &mut runner);
+        println!("{} {case:?}: {result:?}", mode.name());
+        let error = (result.perplexity / result.golden_perplexity - 1.0).abs();
+        assert!(error < tolerance, "{} {case:?}: perplexity off by {error:e}: {result:?}", mode.name());
+        // 0.60 to 0.68 in the goldens; a draft flips with its argmax.
+        let drafts = (result.draft_acceptance - result.golden_draft_acceptance).abs();
+        assert!(drafts < 0.02, "{} {case:?}: {result:?}", mode.name());
     }
 }

@@ -35,6 +35,15 @@ impl Findings {
             self.failures.push(message());
         }
     }
+
+    /// Prints the measurements and panics with the failures, if any.
+    ///
+    /// # Panics
+    /// When something was wrong.
+    pub fn assert_none(&self) {
+        self.notes.iter().for_each(|note| println!("{note}"));
+        assert!(self.failures.is_empty(), "{:#?}", self.failures);
+    }
 }
 
 /// Loads one of the two tiny models, MTP module included, for windows of 2048 tokens and 16 sequences.
