@@ -4,7 +4,9 @@
 
 use std::thread;
 
-use bathysphere::{ChatMessage, Device, Engine, Error, FinishReason, Prompt, RequestError, SamplingParams, ScoreOptions};
+use bathysphere::{
+    ChatMessage, Device, Engine, Error, FinishReason, Prompt, RequestError, SamplingParams, ScoreOptions,
+};
 use conformance::golden::{GoldenMode, Goldens, model_dir};
 
 fn engine() -> Engine {

@@ -13,9 +13,7 @@ fn numerics(mode: GoldenMode) -> Numerics {
         GoldenMode::Fp8WeightsW8A8 => {
             Numerics { linears: LinearNumerics::QuantisedActivations, mla_form: MlaForm::NonAbsorbed, ..exact }
         }
-        GoldenMode::Fp8WeightsW8A8Absorbed => {
-            Numerics { linears: LinearNumerics::QuantisedActivations, ..exact }
-        }
+        GoldenMode::Fp8WeightsW8A8Absorbed => Numerics { linears: LinearNumerics::QuantisedActivations, ..exact },
     }
 }
 

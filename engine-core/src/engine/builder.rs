@@ -164,21 +164,14 @@ impl<D> EngineBuilder<D> {
         self
     }
 
-    fn build_from(
-        self,
-        open: impl FnOnce(Loader<'_>) -> Result<Box<dyn StepRunner>, Error>,
-    ) -> Result<Engine, Error> {
+    fn build_from(self, open: impl FnOnce(Loader<'_>) -> Result<Box<dyn StepRunner>, Error>) -> Result<Engine, Error> {
         let config = ModelConfig::from_dir(&self.dir)?;
         let checkpoint = Checkpoint::open(&self.dir)?;
         let tokenizer = Tokenizer::from_dir(&self.dir)?.map(Arc::new);
         let template = ChatTemplate::from_dir(&self.dir)?;
         let mut progress = self.progress.unwrap_or_else(|| Box::new(|_| {}));
-        let loader = Loader {
-            checkpoint: &checkpoint,
-            config: &config,
-            options: &self.options,
-            progress: &mut *progress,
-        };
+        let loader =
+            Loader { checkpoint: &checkpoint, config: &config, options: &self.options, progress: &mut *progress };
         let runner = open(loader)?;
         let text = TextFacts {
             tokenizer: tokenizer.clone(),

@@ -69,9 +69,8 @@ impl LogitRun<'_> {
             runner.step(&[step], &rows, &mut logits)?;
             let draft_logits = if self.drafts {
                 let mut draft_logits = Vec::new();
-                let next_tokens: Vec<u32> = (1..=tokens.len())
-                    .map(|i| self.tokens.get(first_position + i).copied().unwrap_or(0))
-                    .collect();
+                let next_tokens: Vec<u32> =
+                    (1..=tokens.len()).map(|i| self.tokens.get(first_position + i).copied().unwrap_or(0)).collect();
                 runner.draft(&next_tokens, &rows, &mut draft_logits)?;
                 Some(draft_logits)
             } else {

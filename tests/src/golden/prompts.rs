@@ -1,8 +1,8 @@
 //! Prompts: logits where stored, argmax everywhere, MTP drafts, greedy continuations.
 
+use super::argmax;
 use engine_core::backend::{Backend, SequenceStep};
 use engine_core::runner::{Runner, StepRunner};
-use super::argmax;
 
 use super::{Findings, GoldenMode, Goldens, relative_error};
 
@@ -115,9 +115,8 @@ fn prefill<B: Backend>(
         let mut chunk = Vec::new();
         runner.step(&[step], &rows, &mut chunk).unwrap_or_else(|e| panic!("{}: {e}", run.name));
         logits.extend_from_slice(&chunk);
-        let next: Vec<u32> = (1..=tokens.len())
-            .map(|i| run.tokens.get(context_len + i).copied().unwrap_or(golden.greedy[0]))
-            .collect();
+        let next: Vec<u32> =
+            (1..=tokens.len()).map(|i| run.tokens.get(context_len + i).copied().unwrap_or(golden.greedy[0])).collect();
         runner.draft(&next, &rows, &mut chunk).unwrap_or_else(|e| panic!("{}: draft: {e}", run.name));
         drafts.extend_from_slice(&chunk);
     }
