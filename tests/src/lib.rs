@@ -1,4 +1,17 @@
-//! Conformance.
+//! The conformance suite: what every backend must do, held against what was not written for it.
+//!
+//! * [`oracle`]: every operation in f64, straight from the formulas. The reference backend is held against it.
+//! * [`cases`]: the cases, as data, generic over [`Backend`](engine_core::backend::Backend).
+//! * [`harness`]: seeded inputs, guarded memory, tolerances with their reasons, the report.
+//! * [`faulty`]: a backend with one fault, to show that the suite finds it.
+//! * [`golden`]: reference values of the tiny model, for the end-to-end tests.
+//!
+//! A backend takes part with ten lines (`tests/reference.rs`, `tests/cpu.rs`): build it, state its
+//! [`Profile`](harness::Profile), call [`run_all`](harness::run_all), print the report, assert that it passed. What a
+//! backend cannot run it declares as data; a declared refusal that does not happen fails like a wrong result.
 
-/// golden
+pub mod cases;
+pub mod faulty;
 pub mod golden;
+pub mod harness;
+pub mod oracle;

@@ -1,0 +1,17 @@
+//! What every case is run with: seeded inputs, guarded memory, tolerances, outcomes and the report.
+
+mod outcome;
+mod profile;
+mod report;
+mod rig;
+mod rng;
+mod run;
+mod weights;
+
+pub use outcome::{CaseOutcome, Measured, Output, Stop};
+pub use profile::{DeclaredUnsupported, Profile, Stage, Tolerance};
+pub use report::{Report, Row, Verdict};
+pub use rig::{Guarded, Rig};
+pub use rng::Rng;
+pub use run::{run_all, run_case, run_case_against_oracle, run_selected};
+pub use weights::{Format, TestWeight};
