@@ -30,6 +30,11 @@ pub struct StepLimits {
 }
 
 impl StepLimits {
+    /// Rows of logits computed at once: one per sequence, and enough to score texts at a good pace.
+    pub fn max_logit_rows(&self) -> usize {
+        self.max_num_seqs.max(64).min(self.max_num_batched_tokens)
+    }
+
     /// Blocks of the longest sequence.
     pub fn max_blocks_per_seq(&self) -> usize {
         self.max_model_len.div_ceil(self.block_size)

@@ -53,7 +53,7 @@ impl<B: Backend> Workspace<B> {
         let heads = config.attention.num_attention_heads * config.attention.v_head_dim;
         let top_k = config.moe.as_ref().map_or(1, |moe| moe.num_experts_per_tok);
         let mtp_tokens = if cache.num_layers > config.num_hidden_layers { tokens } else { 0 };
-        let logit_rows = Self::max_logit_rows(limits);
+        let logit_rows = limits.max_logit_rows();
         Ok(Self {
             tokens: Tensor::alloc(backend, tokens, 1)?,
             residual: Tensor::alloc(backend, tokens, hidden)?,
@@ -68,11 +68,6 @@ impl<B: Backend> Workspace<B> {
             selected: Tensor::alloc(backend, logit_rows, hidden)?,
             logits: Tensor::alloc(backend, logit_rows, config.vocab_size)?,
         })
-    }
-
-    /// Rows of logits computed at once: one per sequence, and enough to score texts at a good pace.
-    pub fn max_logit_rows(limits: &StepLimits) -> usize {
-        limits.max_num_seqs.max(64).min(limits.max_num_batched_tokens)
     }
 
     pub(super) fn set_rows(&mut self, rows: usize) {

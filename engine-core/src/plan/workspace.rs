@@ -1,6 +1,8 @@
 //! An upper estimate of what one step needs beside weights and latent cache.
 
 use super::PlanRequest;
+use crate::backend::StepLimits;
+use crate::cache::DEFAULT_BLOCK_SIZE;
 use crate::config::ModelConfig;
 
 /// Activations of the widest layer with every buffer alive at once, logits in f32, rope tables.
@@ -8,10 +10,14 @@ pub(super) fn bytes(config: &ModelConfig, request: &PlanRequest) -> u64 {
     let tokens = request.max_num_batched_tokens as u64;
     let activations =
         tokens.saturating_mul(values_per_token(config) as u64).saturating_mul(request.act_element_bytes as u64);
-    // Every sequence needs a row of logits, and one more for each token drafted for it.
-    let drafts = if request.with_mtp { config.num_nextn_predict_layers } else { 0 };
-    let rows = (request.max_num_seqs as u64).saturating_mul(1 + drafts as u64);
-    let logits = rows.saturating_mul(4 * config.vocab_size as u64);
+    let limits = StepLimits {
+        max_num_batched_tokens: request.max_num_batched_tokens,
+        max_num_seqs: request.max_num_seqs,
+        max_model_len: request.max_model_len,
+        block_size: DEFAULT_BLOCK_SIZE,
+    };
+    // On the device and on the host.
+    let logits = (limits.max_logit_rows() as u64).saturating_mul((2 * size_of::<f32>() * config.vocab_size) as u64);
     // R/2 cosines and R/2 sines in f32 per position.
     let rope = (request.max_model_len as u64).saturating_mul(4 * config.attention.qk_rope_head_dim as u64);
     activations.saturating_add(logits).saturating_add(rope)

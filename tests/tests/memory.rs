@@ -1,0 +1,139 @@
+//! Memory: a context of 131 072 tokens takes what the plan said, and steady decoding takes nothing more.
+#![cfg(feature = "cpu")]
+#![allow(clippy::unwrap_used)]
+
+use std::alloc::System;
+use std::path::Path;
+use std::sync::Mutex;
+
+use backend_cpu::{CpuBackend, CpuOptions};
+use conformance::golden::{load_tiny, model_dir, relative_error};
+use engine_core::backend::{SequenceStep, StepLimits};
+use engine_core::config::ModelConfig;
+use engine_core::plan::{MemoryPlan, PlanRequest};
+use engine_core::quant::PrecisionPolicy;
+use engine_core::reference::MlaForm;
+use engine_core::runner::{Runner, RunnerOptions, StepRunner};
+use engine_core::synth::{SynthFormat, SynthOptions, synth_checkpoint};
+use engine_core::weights::Checkpoint;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+/// Counts what the whole process allocates.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Held by each test, since they count the same process's memory.
+static ALONE: Mutex<()> = Mutex::new(());
+
+const CONTEXT: usize = 131_072;
+const CHUNK: usize = 2048;
+
+/// DeepSeek-V3's window and YaRN (40 × 4096), one head, two layers.
+const CONFIG: &str = r#"{
+  "model_type": "deepseek_v3", "vocab_size": 256, "hidden_size": 32, "intermediate_size": 64,
+  "moe_intermediate_size": 16, "num_hidden_layers": 2, "num_nextn_predict_layers": 0, "num_attention_heads": 1,
+  "num_key_value_heads": 1, "q_lora_rank": 16, "kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16,
+  "v_head_dim": 16, "n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2, "n_group": 2,
+  "topk_group": 1, "topk_method": "noaux_tc", "scoring_func": "sigmoid", "norm_topk_prob": true,
+  "routed_scaling_factor": 2.5, "first_k_dense_replace": 1, "moe_layer_freq": 1, "hidden_act": "silu",
+  "rms_norm_eps": 1e-6, "rope_theta": 10000, "max_position_embeddings": 163840, "attention_bias": false,
+  "rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096, "beta_fast": 32,
+    "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0},
+  "tie_word_embeddings": false, "bos_token_id": 0, "eos_token_id": 1, "torch_dtype": "bfloat16"
+}"#;
+
+/// The planned and the really held bytes of a runner, and logits of the last prefilled and four decoded tokens.
+struct Outcome {
+    planned: MemoryPlan,
+    held_bytes: usize,
+    logits: Vec<f32>,
+}
+
+fn decode_at_the_end(dir: &Path, mla_form: MlaForm) -> Outcome {
+    let config = ModelConfig::from_dir(dir).unwrap();
+    let limits =
+        StepLimits { max_num_batched_tokens: CHUNK, max_num_seqs: 1, max_model_len: CONTEXT + 64, block_size: 64 };
+    let request = PlanRequest {
+        cache_element_bytes: 4,
+        act_element_bytes: 4,
+        max_model_len: limits.max_model_len,
+        max_num_batched_tokens: CHUNK,
+        ..PlanRequest::new(&config)
+    };
+    let memory = Region::new(ALLOCATOR);
+    let checkpoint = Checkpoint::open(dir).unwrap();
+    let options = RunnerOptions {
+        precision: PrecisionPolicy::default(),
+        with_mtp: false,
+        num_blocks: limits.max_blocks_per_seq(),
+        limits,
+    };
+    let backend = CpuBackend::new(CpuOptions { mla_form, ..CpuOptions::default() }).unwrap();
+    let mut runner = Runner::load(backend, &checkpoint, &config, &options, &mut |_| {}).unwrap();
+    // Descending, so that logical order is not physical order.
+    let block_table: Vec<u32> = (0..limits.max_blocks_per_seq() as u32).rev().collect();
+    let tokens: Vec<u32> = (0..CONTEXT as u32 + 4).map(|i| i.wrapping_mul(2_654_435_761) >> 24).collect();
+    let (mut logits, mut last) = (Vec::new(), Vec::new());
+    let mut done = 0;
+    for end in (CHUNK..=CONTEXT).step_by(CHUNK).chain(CONTEXT + 1..=CONTEXT + 4) {
+        let step = SequenceStep { tokens: &tokens[done..end], context_len: done, block_table: &block_table };
+        runner.step(&[step], &[(end - done) as u32 - 1], &mut last).unwrap();
+        if end >= CONTEXT {
+            logits.extend_from_slice(&last);
+        }
+        done = end;
+    }
+    let held = memory.change();
+    let held_bytes = held.bytes_allocated - held.bytes_deallocated;
+    Outcome { planned: MemoryPlan::new(&config, &request), held_bytes, logits }
+}
+
+/// Over 131 072 positions the two forms' sums of f32 drift apart by 1e-5 at most; 1e-4 catches a position read wrongly.
+#[test]
+fn absorbed_equals_non_absorbed_at_131072_tokens_in_the_planned_memory() {
+    let _alone = ALONE.lock().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("long");
+    let options =
+        SynthOptions { format: SynthFormat::Bf16, layers: None, dense_layers: None, seed: 7, with_mtp: false };
+    synth_checkpoint(CONFIG, &model, &options, &mut |_| {}).unwrap();
+    let absorbed = decode_at_the_end(&model, MlaForm::Absorbed);
+    let expanded = decode_at_the_end(&model, MlaForm::NonAbsorbed);
+    let error = relative_error(&expanded.logits, &absorbed.logits);
+    println!("absorbed and non-absorbed at {CONTEXT} tokens: relative error {error:.1e}");
+    assert!(error < 1e-4, "{error:e}");
+    for Outcome { planned, held_bytes, .. } in [&absorbed, &expanded] {
+        // Weights are memory-mapped; everything else is allocated.
+        let upper = planned.full_cache_bytes + planned.workspace_bytes;
+        println!(
+            "held {held_bytes}, planned cache {} + workspace {}",
+            planned.full_cache_bytes, planned.workspace_bytes
+        );
+        assert!(*held_bytes as u64 >= planned.full_cache_bytes, "less than the cache alone");
+        assert!(*held_bytes as u64 <= upper + upper / 50, "more than planned");
+    }
+}
+
+/// Decoding at a steady state allocates nothing but the blocks of the thread pool's queue: one of 63 entries for as
+/// many parallel loops.
+#[test]
+fn steady_decoding_holds_no_more_memory_step_after_step() {
+    let _alone = ALONE.lock().unwrap();
+    let backend = CpuBackend::new(CpuOptions::default()).unwrap();
+    let mut runner = load_tiny(backend, &model_dir("fp8"), &PrecisionPolicy::default()).unwrap();
+    let blocks: Vec<Vec<u32>> = (0..4).map(|i| (i * 8..i * 8 + 8).collect()).collect();
+    let mut logits = Vec::new();
+    let mut step = |position: usize| {
+        let tokens = [17 + position as u32];
+        let sequence = |i: usize| SequenceStep { tokens: &tokens, context_len: position, block_table: &blocks[i] };
+        runner.step(&[sequence(0), sequence(1), sequence(2), sequence(3)], &[0, 1, 2, 3], &mut logits).unwrap();
+    };
+    (0..100).for_each(&mut step);
+    let memory = Region::new(ALLOCATOR);
+    (100..300).for_each(&mut step);
+    let change = memory.change();
+    println!("200 steps: {change:?}");
+    assert!(change.bytes_allocated <= change.bytes_deallocated + 4096, "memory grows: {change:?}");
+    assert_eq!(change.reallocations, 0, "a buffer still grows: {change:?}");
+    assert!(change.allocations <= 200 * 2, "steps allocate: {change:?}");
+}
