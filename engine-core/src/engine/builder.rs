@@ -183,6 +183,7 @@ impl<D> EngineBuilder<D> {
             config,
             capabilities: runner.capabilities().clone(),
             info: runner.info(),
+            formats: runner.formats().clone(),
             tokenizer,
             template,
         };

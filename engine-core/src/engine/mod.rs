@@ -11,6 +11,7 @@ mod score;
 mod stream;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, sync_channel};
@@ -24,6 +25,7 @@ pub use stream::TokenStream;
 use crate::Error;
 use crate::backend::Capabilities;
 use crate::config::ModelConfig;
+use crate::quant::{WeightClass, WeightFormat};
 use crate::runner::RunnerInfo;
 use crate::sampling::SamplingParams;
 use crate::tokenizer::{ChatMessage, ChatOptions, ChatTemplate, Tokenizer};
@@ -54,6 +56,7 @@ struct ModelFacts {
     config: ModelConfig,
     capabilities: Capabilities,
     info: RunnerInfo,
+    formats: BTreeMap<WeightClass, WeightFormat>,
     tokenizer: Option<Arc<Tokenizer>>,
     template: Option<ChatTemplate>,
 }
@@ -157,6 +160,11 @@ impl Engine {
     /// The device it runs on.
     pub fn capabilities(&self) -> &Capabilities {
         &self.facts().capabilities
+    }
+
+    /// The format each class of weights was loaded in: what `Precision::Auto` chose.
+    pub fn formats(&self) -> &BTreeMap<WeightClass, WeightFormat> {
+        &self.facts().formats
     }
 
     /// Limits it was built with.

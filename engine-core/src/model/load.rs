@@ -1,5 +1,7 @@
 //! From a checkpoint to a prepared model.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Model;
@@ -7,10 +9,11 @@ use super::layer::{FeedForward, Layer};
 use super::mtp::Mtp;
 use crate::Error;
 use crate::backend::{
-    Backend, ExpertsWeights, FfnWeights, GateSpec, GateWeights, MlaSpec, MlaWeights, QueryProjection, Requirement,
+    Backend, ExpertsWeights, FfnWeights, GateSpec, GateWeights, MlaSpec, MlaWeights, PrepareError, QueryProjection,
+    Requirement,
 };
 use crate::config::{ModelConfig, MoeConfig};
-use crate::quant::{HostWeight, MatrixShape, PrecisionPolicy, WeightClass, target_format};
+use crate::quant::{HostWeight, MatrixShape, Precision, PrecisionPolicy, WeightClass, WeightFormat, target_format};
 use crate::rope::{RopeTable, softmax_scale};
 use crate::weights::Checkpoint;
 use crate::weights::layout::layer_prefix;
@@ -48,7 +51,14 @@ impl<B: Backend> Model<B> {
         options: &LoadOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, Error> {
-        let loader = Loader { backend, checkpoint, config, options, mla: mla_spec(config, options.max_model_len) };
+        let loader = Loader {
+            backend,
+            checkpoint,
+            config,
+            options,
+            mla: mla_spec(config, options.max_model_len),
+            formats: RefCell::default(),
+        };
         let with_mtp = options.with_mtp && config.num_nextn_predict_layers > 0;
         let total = config.num_hidden_layers + usize::from(with_mtp);
         let embedding_shape = MatrixShape::new(config.vocab_size, config.hidden_size);
@@ -72,6 +82,7 @@ impl<B: Backend> Model<B> {
             head: backend.prepare_linear(head)?,
             mtp,
             config: config.clone(),
+            formats: loader.formats.into_inner(),
         })
     }
 }
@@ -93,6 +104,8 @@ struct Loader<'a, B: Backend> {
     config: &'a ModelConfig,
     options: &'a LoadOptions,
     mla: MlaSpec,
+    /// What was chosen for each class of weight.
+    formats: RefCell<BTreeMap<WeightClass, WeightFormat>>,
 }
 
 impl<B: Backend> Loader<'_, B> {
@@ -111,12 +124,25 @@ impl<B: Backend> Loader<'_, B> {
     ) -> Result<HostWeight, Error> {
         let shape = MatrixShape::new(out_features, in_features);
         let weight = self.checkpoint.linear(prefix, shape, self.config.quantization.as_ref())?;
-        let target = target_format(self.options.precision.get(class), weight.format());
-        self.backend
-            .capabilities()
-            .check(Requirement::WeightFormat(target))
-            .map_err(crate::backend::PrepareError::from)?;
+        let target = self.choose_format(class, weight.format())?;
         Ok(weight.convert(target).map_err(|e| e.named(&format!("{prefix}.weight")))?)
+    }
+
+    /// What the policy asks for; `Auto` falls back to the device's best format where it cannot run the stored one.
+    fn choose_format(&self, class: WeightClass, stored: WeightFormat) -> Result<WeightFormat, PrepareError> {
+        let capabilities = self.backend.capabilities();
+        let precision = self.options.precision.get(class);
+        let mut target = target_format(precision, stored);
+        if let Err(unsupported) = capabilities.check(Requirement::WeightFormat(target)) {
+            // Quantising further is a choice for the user to make: only unquantised formats stand in.
+            let unquantised = |format: &&WeightFormat| matches!(format, WeightFormat::Bf16 | WeightFormat::F32);
+            match capabilities.weight_formats.iter().find(unquantised) {
+                Some(fallback) if precision == Precision::Auto => target = *fallback,
+                _ => return Err(unsupported.into()),
+            }
+        }
+        self.formats.borrow_mut().insert(class, target);
+        Ok(target)
     }
 
     fn layer(&self, layer: usize) -> Result<Layer<B>, Error> {

@@ -22,8 +22,11 @@ pub use load::{LoadOptions, LoadProgress};
 pub use observe::{Observer, Point, Value};
 pub use workspace::Workspace;
 
+use std::collections::BTreeMap;
+
 use crate::backend::{Backend, LayerStep, StepError, StepMeta};
 use crate::config::ModelConfig;
+use crate::quant::{WeightClass, WeightFormat};
 use layer::Layer;
 use mtp::Mtp;
 
@@ -35,6 +38,7 @@ pub struct Model<B: Backend> {
     norm: B::Norm,
     head: B::Linear,
     mtp: Option<Mtp<B>>,
+    formats: BTreeMap<WeightClass, WeightFormat>,
 }
 
 impl<B: Backend> std::fmt::Debug for Model<B> {
@@ -47,6 +51,11 @@ impl<B: Backend> Model<B> {
     /// The checkpoint's architecture.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// The format each class of weights was prepared in.
+    pub fn formats(&self) -> &BTreeMap<WeightClass, WeightFormat> {
+        &self.formats
     }
 
     /// True when the MTP module is loaded.

@@ -20,7 +20,8 @@ pub enum Precision {
 
 /// Groups of weights that may be given different precisions. Norms, embedding, head, router and `eh_proj` are never
 /// quantised and have no class.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WeightClass {
     /// `q_a`, `q_b`/`q`, `kv_a` and `o` projections.
     Attention,

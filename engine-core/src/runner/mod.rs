@@ -7,7 +7,10 @@ mod run;
 
 pub use run::{Runner, RunnerOptions};
 
+use std::collections::BTreeMap;
+
 use crate::backend::{Capabilities, SequenceStep, StepError, StepLimits};
+use crate::quant::{WeightClass, WeightFormat};
 
 /// What a loaded runner can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +32,9 @@ pub trait StepRunner: Send {
 
     /// What it can take.
     fn info(&self) -> RunnerInfo;
+
+    /// The format each class of weights was prepared in.
+    fn formats(&self) -> &BTreeMap<WeightClass, WeightFormat>;
 
     /// Runs the tokens of `sequences` (their rows follow each other in order), writes their keys into the cache, and
     /// returns the logits `[M, vocab]` of the rows listed in `logit_rows` in `logits`, which is resized to fit.

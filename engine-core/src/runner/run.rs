@@ -1,12 +1,14 @@
 //! The runner of one backend.
 
+use std::collections::BTreeMap;
+
 use super::{RunnerInfo, StepRunner};
 use crate::Error;
 use crate::backend::{Backend, CacheSpec, Capabilities, PrepareError, SequenceStep, StepError, StepLimits, StepMeta};
 use crate::config::ModelConfig;
 use crate::model::mtp::MtpStep;
 use crate::model::{LoadOptions, LoadProgress, Model, Observer, Workspace, mla_spec};
-use crate::quant::PrecisionPolicy;
+use crate::quant::{PrecisionPolicy, WeightClass, WeightFormat};
 use crate::weights::Checkpoint;
 
 /// How large a runner to build.
@@ -155,6 +157,10 @@ impl<B: Backend> StepRunner for Runner<B> {
 
     fn info(&self) -> RunnerInfo {
         self.info
+    }
+
+    fn formats(&self) -> &BTreeMap<WeightClass, WeightFormat> {
+        self.model.formats()
     }
 
     fn step(
