@@ -1,7 +1,7 @@
 //! Whole models on the CPU backend: goldens, both forms of attention, and the promise that a token's result does not
 //! depend, to the bit, on what else is in its step.
 #![cfg(feature = "cpu")]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use backend_cpu::{CpuBackend, CpuOptions};
 use conformance::golden::{

@@ -1,5 +1,7 @@
 //! The reference backend against the goldens, in every mode.
 
+#![allow(clippy::print_stdout)]
+
 use conformance::golden::{GoldenMode, Goldens, argmax_agreement, check_prompts, check_trace, heldout, load_tiny};
 use engine_core::quant::PrecisionPolicy;
 use engine_core::reference::{ActivationRounding, LinearNumerics, MlaForm, Numerics, ReferenceBackend};

@@ -1,6 +1,6 @@
 //! Memory: a context of 131 072 tokens takes what the plan said, and steady decoding takes nothing more.
 #![cfg(feature = "cpu")]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::alloc::System;
 use std::path::Path;

@@ -1,13 +1,21 @@
 //! A request while it runs: sampling, text, and the decision when to stop.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::request::{CheckedRequest, Chunk, FinishReason, Finished, Timings, Usage};
 use super::stream::Sink;
-use super::worker::TextFacts;
 use crate::backend::StepError;
 use crate::sampling::{History, Sampler, SamplingScratch};
-use crate::tokenizer::{DetokenizeStream, StopStrings};
+use crate::tokenizer::{DetokenizeStream, StopStrings, Tokenizer};
+
+/// What all requests of an engine share.
+#[derive(Debug)]
+pub(super) struct TextFacts {
+    pub(super) tokenizer: Option<Arc<Tokenizer>>,
+    pub(super) eos_token_ids: Vec<u32>,
+    pub(super) seed: u64,
+}
 
 #[derive(Debug)]
 pub(super) struct Active {

@@ -4,16 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use super::worker::{TextFacts, Worker};
-use super::{Engine, ModelFacts, RequestError, Shared};
+use super::active::TextFacts;
+use super::options::BuildOptions;
+use super::worker::Worker;
+use super::{Engine, ModelFacts, Shared};
 use crate::Error;
-use crate::backend::{Backend, Capabilities, StepError, StepLimits};
-use crate::cache::DEFAULT_BLOCK_SIZE;
+use crate::backend::{Backend, Capabilities, StepError};
 use crate::config::ModelConfig;
 use crate::model::LoadProgress;
-use crate::plan::{MemoryPlan, PlanRequest, stored_format};
+use crate::plan::MemoryPlan;
 use crate::quant::PrecisionPolicy;
-use crate::runner::{Runner, RunnerOptions, StepRunner};
+use crate::runner::{Runner, StepRunner};
 use crate::tokenizer::{ChatTemplate, Tokenizer};
 use crate::weights::Checkpoint;
 
@@ -46,18 +47,6 @@ pub struct EngineBuilder<D> {
     progress: Option<ProgressCallback>,
 }
 
-#[derive(Debug, Clone)]
-struct BuildOptions {
-    precision: PrecisionPolicy,
-    load_mtp: bool,
-    max_model_len: Option<usize>,
-    max_num_seqs: usize,
-    max_num_batched_tokens: usize,
-    num_cache_tokens: Option<usize>,
-    block_size: usize,
-    seed: Option<u64>,
-}
-
 impl<D: std::fmt::Debug> std::fmt::Debug for EngineBuilder<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EngineBuilder")
@@ -70,16 +59,7 @@ impl<D: std::fmt::Debug> std::fmt::Debug for EngineBuilder<D> {
 
 impl EngineBuilder<NoDevice> {
     pub(super) fn new(dir: PathBuf) -> Self {
-        let options = BuildOptions {
-            precision: PrecisionPolicy::default(),
-            load_mtp: false,
-            max_model_len: None,
-            max_num_seqs: 16,
-            max_num_batched_tokens: 512,
-            num_cache_tokens: None,
-            block_size: DEFAULT_BLOCK_SIZE,
-            seed: None,
-        };
+        let options = BuildOptions::default();
         Self { dir, device: NoDevice, options, progress: None }
     }
 
@@ -246,77 +226,6 @@ impl Loader<'_> {
         let options = self.options.resolve(self.config, backend.capabilities(), report.has_mtp)?;
         let runner = Runner::load(backend, self.checkpoint, self.config, &options, self.progress)?;
         Ok(Box::new(runner))
-    }
-}
-
-/// Tokens of cache per sequence that are reserved unless asked otherwise.
-const DEFAULT_CACHE_TOKENS_PER_SEQUENCE: usize = 8192;
-
-impl BuildOptions {
-    fn plan(&self, config: &ModelConfig, capabilities: &Capabilities, max_model_len: Option<usize>) -> MemoryPlan {
-        let request = PlanRequest {
-            policy: self.precision.clone(),
-            stored: stored_format(config),
-            with_mtp: self.load_mtp,
-            cache_element_bytes: capabilities.cache_element_bytes,
-            act_element_bytes: capabilities.activation.num_bytes(),
-            max_model_len: max_model_len.unwrap_or(config.max_position_embeddings),
-            max_num_seqs: self.max_num_seqs,
-            max_num_batched_tokens: self.max_num_batched_tokens,
-            available_bytes: capabilities.memory_bytes,
-        };
-        MemoryPlan::new(config, &request)
-    }
-
-    fn check(&self, config: &ModelConfig, has_mtp: bool) -> Result<(), RequestError> {
-        let longest = config.max_position_embeddings;
-        // One token of prompt and one generated.
-        let window = self.max_model_len.unwrap_or(longest);
-        for (option, value, range) in [
-            ("max_model_len", window, 2..=longest),
-            ("max_num_seqs", self.max_num_seqs, 1..=65_536),
-            ("max_num_batched_tokens", self.max_num_batched_tokens, 1..=1_048_576),
-            ("block_size", self.block_size, 1..=65_536),
-            ("num_cache_tokens", self.num_cache_tokens.unwrap_or(window), window..=usize::MAX),
-        ] {
-            if !range.contains(&value) {
-                let accepted = format!("{}..={}", range.start(), range.end());
-                return Err(RequestError::BuildOption { option, value, accepted });
-            }
-        }
-        if self.load_mtp && !has_mtp { Err(RequestError::NoMtp) } else { Ok(()) }
-    }
-
-    /// Sizes for this device: what was asked for, else the model's window, else what fits.
-    fn resolve(
-        &self,
-        config: &ModelConfig,
-        capabilities: &Capabilities,
-        has_mtp: bool,
-    ) -> Result<RunnerOptions, Error> {
-        self.check(config, has_mtp)?;
-        let mut plan = self.plan(config, capabilities, self.max_model_len);
-        let fitting = plan.max_cache_tokens.map_or(usize::MAX, |tokens| tokens as usize);
-        if self.max_model_len.is_none() && (self.block_size..config.max_position_embeddings).contains(&fitting) {
-            let fitting = fitting - fitting % self.block_size;
-            tracing::info!(max_model_len = fitting, "the window is limited by the device's memory");
-            plan = self.plan(config, capabilities, Some(fitting));
-        }
-        plan.check()?;
-        let max_model_len = plan.max_model_len as usize;
-        let wanted = self.max_num_seqs * max_model_len.min(DEFAULT_CACHE_TOKENS_PER_SEQUENCE);
-        let cache_tokens = self.num_cache_tokens.unwrap_or_else(|| wanted.min(fitting).max(max_model_len));
-        Ok(RunnerOptions {
-            precision: self.precision.clone(),
-            with_mtp: self.load_mtp,
-            limits: StepLimits {
-                max_num_batched_tokens: self.max_num_batched_tokens,
-                max_num_seqs: self.max_num_seqs,
-                max_model_len,
-                block_size: self.block_size,
-            },
-            num_blocks: cache_tokens.div_ceil(self.block_size),
-        })
     }
 }
 

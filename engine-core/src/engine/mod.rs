@@ -6,6 +6,7 @@
 
 mod active;
 mod builder;
+mod options;
 mod request;
 mod score;
 mod stream;

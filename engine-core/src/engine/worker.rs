@@ -1,10 +1,9 @@
 //! The engine's thread: takes requests, runs steps, hands out tokens.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 
-use super::active::Active;
+use super::active::{Active, TextFacts};
 use super::request::CheckedRequest;
 use super::score::{LogitChunk, LogitRun};
 use super::stream::Sink;
@@ -13,7 +12,6 @@ use crate::backend::{SequenceStep, StepError};
 use crate::runner::StepRunner;
 use crate::sampling::SamplingScratch;
 use crate::scheduler::{Scheduled, Scheduler, Sequence, SequenceId};
-use crate::tokenizer::Tokenizer;
 
 /// What handles send to the thread.
 #[derive(Debug)]
@@ -22,14 +20,6 @@ pub(super) enum Command {
     Generate { request: CheckedRequest, sink: Sink },
     /// Compute the logits of a whole window.
     Logits { tokens: Vec<u32>, drafts: bool, sender: SyncSender<Result<LogitChunk, Error>> },
-}
-
-/// What all requests of an engine share.
-#[derive(Debug)]
-pub(super) struct TextFacts {
-    pub(super) tokenizer: Option<Arc<Tokenizer>>,
-    pub(super) eos_token_ids: Vec<u32>,
-    pub(super) seed: u64,
 }
 
 pub(super) struct Worker {

@@ -40,6 +40,7 @@ impl Findings {
     ///
     /// # Panics
     /// When something was wrong.
+    #[allow(clippy::print_stdout)]
     pub fn assert_none(&self) {
         self.notes.iter().for_each(|note| println!("{note}"));
         assert!(self.failures.is_empty(), "{:#?}", self.failures);
