@@ -13,5 +13,5 @@ pub use profile::{DeclaredUnsupported, Profile, Stage, Tolerance};
 pub use report::{Report, Row, Verdict};
 pub use rig::{Guarded, Rig};
 pub use rng::Rng;
-pub use run::{run_all, run_case, run_case_against_oracle, run_selected};
+pub use run::{outputs, run_all, run_case, run_case_against_oracle, run_selected};
 pub use weights::{Format, TestWeight};

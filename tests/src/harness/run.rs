@@ -48,7 +48,10 @@ pub fn run_case_against_oracle<B: Backend>(case: &Case, backend: &B, profile: &P
 }
 
 /// What a case yields on a backend. A panic is a failure of this case only.
-pub(crate) fn outputs<B: Backend>(case: &Case, backend: &B, profile: &Profile) -> Result<Vec<Output>, Stop> {
+///
+/// # Errors
+/// [`Stop`]: refused while loading, or failed.
+pub fn outputs<B: Backend>(case: &Case, backend: &B, profile: &Profile) -> Result<Vec<Output>, Stop> {
     let run = || {
         let mut rig = Rig::new(backend, profile)?;
         let outputs = case.run_on(&mut rig)?;
