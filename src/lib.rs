@@ -26,7 +26,7 @@ pub use engine_core::engine::{
     RequestError, ScoreOptions, ScoreReport, Timings, TokenScore, TokenStream, Usage,
 };
 pub use engine_core::model::LoadProgress;
-pub use engine_core::plan::{MemoryPlan, PlanRequest};
+pub use engine_core::plan::{MemoryPlan, PlanClass, PlanRequest, WeightLine};
 pub use engine_core::quant::{Precision, PrecisionPolicy, WeightClass, WeightFormat};
 pub use engine_core::runner::RunnerInfo;
 pub use engine_core::sampling::SamplingParams;

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::batch_input::LineError;
 use crate::output;
 
 /// Why a command failed.
@@ -28,9 +29,18 @@ pub(crate) enum CliError {
     /// A text without a character.
     #[error("{origin} is empty: give some text, or --tokens-file with e.g. the begin-of-sentence id alone")]
     EmptyText { origin: String },
+    /// A line of a batch cannot be run.
+    #[error("input {}, line {line}: {error}", path.display())]
+    BatchLine { path: PathBuf, line: usize, error: LineError },
     /// Nothing is predicted.
     #[error("the text has {num_tokens} token(s); scoring predicts each from those before it, so give at least 2")]
     NothingToScore { num_tokens: usize },
+    /// The benchmark needs a longer window.
+    #[error(
+        "the benchmark needs a window of {need} tokens (prompt, generation, and what the first sequences generate \
+         while the last is prefilled), this model has {have}: lower --prompt-len, --gen-len or --batch"
+    )]
+    BenchTooLong { need: usize, have: usize },
     /// Stdout or stdin failed; a reader that left early is not an error to report.
     #[error("cannot use the standard streams: {0}")]
     Stream(#[source] io::Error),

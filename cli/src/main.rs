@@ -1,6 +1,8 @@
 //! The `bathysphere` command: parses the arguments, runs one command, and turns its outcome into an exit code.
 
 mod args;
+mod bandwidth;
+mod batch_input;
 mod commands;
 mod error;
 mod generation;

@@ -50,6 +50,9 @@ pub(crate) fn progress_bar(template: &str) -> ProgressBar {
     bar
 }
 
+/// A bar that counts bytes.
+pub(crate) const BYTES_BAR: &str = "{bar:32} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} eta {eta}";
+
 /// A whole number in groups of three: `163 840`.
 pub(crate) fn count(number: impl TryInto<u64>) -> String {
     let digits = number.try_into().unwrap_or(u64::MAX).to_string();

@@ -49,15 +49,15 @@ pub(crate) fn encode_chat(engine: &Engine, messages: &[ChatMessage]) -> Result<V
 
 /// A whole UTF-8 file; `-` is stdin.
 pub(crate) fn read_text(path: &Path) -> Result<String, CliError> {
-    let bytes = if path.as_os_str() == "-" {
+    let (name, bytes) = if path.as_os_str() == "-" {
         let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+        (Path::new("stdin"), std::io::stdin().read_to_end(&mut bytes).map(|_| bytes))
     } else {
-        fs::read(path)
+        (path, fs::read(path))
     };
-    let bytes = bytes.map_err(CliError::file("read", path))?;
+    let bytes = bytes.map_err(CliError::file("read", name))?;
     String::from_utf8(bytes)
-        .map_err(|error| CliError::NotUtf8 { path: path.to_owned(), offset: error.utf8_error().valid_up_to() })
+        .map_err(|error| CliError::NotUtf8 { path: name.to_owned(), offset: error.utf8_error().valid_up_to() })
 }
 
 fn read_tokens(path: &Path) -> Result<Vec<u32>, CliError> {

@@ -1,4 +1,4 @@
-//! The flags of each command.
+//! The flags of the commands that run a model on prompts.
 
 use std::path::PathBuf;
 
@@ -61,6 +61,39 @@ pub(crate) struct ChatArgs {
     /// Instructions that stand before the conversation.
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+}
+
+/// Run many prompts together.
+///
+/// A file of plain prompts, one a line, or of JSON objects, one a line (when the first line starts with `{`):
+///   {"prompt": "What is a slice?", "temperature": 0}
+///   {"messages": [{"role": "user", "content": "What is a slice?"}], "max_tokens": 32}
+///   {"token_ids": [0, 706, 2772]}
+/// Further keys are sampling parameters under vLLM's names; what a line does not say, the flags do. All prompts are
+/// checked before the first runs. Results are JSON lines in the order of the input, with index, line, token_ids, text,
+/// finish_reason, usage and timings.
+///
+/// Example:
+///   bathysphere batch --input-file prompts.jsonl --output answers.jsonl
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct BatchArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// The prompts; `-` reads stdin.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input_file: PathBuf,
+    /// Where results go, when all are there [default: stdout, one by one].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Continue texts as they are, without the chat template. Messages always go through it.
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Prompts that run together at most.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(crate) max_num_seqs: usize,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
 }

@@ -2,12 +2,14 @@
 
 mod commands;
 mod common;
+mod tools;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::filter::LevelFilter;
 
-pub(crate) use commands::{ChatArgs, DevicesArgs, GenerateArgs, ScoreArgs};
+pub(crate) use commands::{BatchArgs, ChatArgs, DevicesArgs, GenerateArgs, ScoreArgs};
 pub(crate) use common::{ModelArgs, PromptArgs, PromptSource, SamplingArgs};
+pub(crate) use tools::{BenchArgs, ConvertArgs, PlanArgs, StoredPrecision, SynthArgs};
 /// Runs DeepSeek-V3-family models on any vendor's hardware.
 ///
 /// Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
@@ -32,5 +34,10 @@ pub(crate) enum Command {
     Devices(DevicesArgs),
     Generate(GenerateArgs),
     Chat(ChatArgs),
+    Batch(BatchArgs),
     Score(ScoreArgs),
+    Convert(ConvertArgs),
+    Plan(PlanArgs),
+    Bench(BenchArgs),
+    Synth(SynthArgs),
 }
