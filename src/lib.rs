@@ -37,6 +37,8 @@ pub use engine_core::{Error, Result};
 pub use engine_core::backend;
 /// Writing converted checkpoints.
 pub use engine_core::convert;
+/// Weights as typed values, as a backend is given them.
+pub use engine_core::quant;
 /// The scalar specification, as a backend.
 pub use engine_core::reference;
 /// Writing random checkpoints of any shape.

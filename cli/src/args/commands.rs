@@ -26,7 +26,7 @@ pub(crate) struct DevicesArgs {
 ///
 /// Examples:
 ///   bathysphere generate --prompt "What is a slice?"
-///   bathysphere generate --raw --prompt "In the beginning" --temperature 0 --max-tokens 32
+///   bathysphere generate --raw --prompt "The LORD is my" --seed 3 --max-tokens 40
 ///   bathysphere generate --model DIR --tokens-file ids.json --ignore-eos --json
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
