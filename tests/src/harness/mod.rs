@@ -14,4 +14,5 @@ pub use report::{Report, Row, Verdict};
 pub use rig::{Guarded, Rig};
 pub use rng::Rng;
 pub use run::{outputs, run_all, run_case, run_case_against_oracle, run_selected};
+pub(crate) use weights::e4m3;
 pub use weights::{Format, TestWeight};

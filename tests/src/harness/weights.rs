@@ -114,7 +114,7 @@ fn bf16_weight(rng: &mut Rng, out: usize, inp: usize) -> Made {
 }
 
 /// Value of an e4m3fn byte (spec section 4).
-fn e4m3(byte: u8) -> f64 {
+pub(crate) fn e4m3(byte: u8) -> f64 {
     let sign = if byte & 0x80 == 0 { 1.0 } else { -1.0 };
     let (exponent, mantissa) = (i32::from(byte >> 3 & 0xF), f64::from(byte & 7));
     sign * if exponent == 0 { mantissa / 512.0 } else { (1.0 + mantissa / 8.0) * 2f64.powi(exponent - 7) }

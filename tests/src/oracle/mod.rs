@@ -5,10 +5,12 @@
 
 mod dense;
 mod mla;
+mod model;
 mod moe;
 
 pub use dense::{Linear, ffn, rms_norm};
 pub use mla::{MlaOracle, Queries, softmax_scale};
+pub use model::ModelOracle;
 pub use moe::{Choice, GateOracle, experts};
 
 use engine_core::reference::{ActivationRounding, LinearNumerics, Numerics};
