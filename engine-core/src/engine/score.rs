@@ -138,6 +138,8 @@ pub(super) fn score(engine: &Engine, tokens: &[u32], options: ScoreOptions) -> R
     if tokens.len() < 2 {
         return Err(RequestError::EmptyPrompt.into());
     }
+    // The last token is scored although it is no input.
+    engine.check_tokens(tokens, usize::MAX)?;
     let vocab_size = engine.config().vocab_size;
     let mut scores = Vec::with_capacity(tokens.len() - 1);
     let mut drafts = options.drafts.then_some(DraftReport { equal: 0, compared: 0 });
