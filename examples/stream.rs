@@ -24,8 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Dropping the stream cancels the request; the engine frees its cache with the next step and serves others.
     drop(stream);
 
-    let after =
-        engine.generate("And Moses said unto the people,", SamplingParams { max_tokens: Some(4), ..SamplingParams::greedy() })?;
+    let params = SamplingParams { max_tokens: Some(8), ..SamplingParams::greedy() };
+    let after = engine.generate("And Moses said unto the people,", params)?;
     println!("still serving: {:?}", after.text.unwrap_or_default());
     Ok(())
 }
