@@ -26,7 +26,7 @@ pub(crate) struct DevicesArgs {
 ///
 /// Examples:
 ///   bathysphere generate --prompt "What is a slice?"
-///   bathysphere generate --raw --prompt "The LORD is my" --seed 3 --max-tokens 40
+///   bathysphere generate --raw --prompt "And Moses said unto the people," --seed 3
 ///   bathysphere generate --model DIR --tokens-file ids.json --ignore-eos --json
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -71,9 +71,9 @@ pub(crate) struct ChatArgs {
 ///   {"prompt": "What is a slice?", "temperature": 0}
 ///   {"messages": [{"role": "user", "content": "What is a slice?"}], "max_tokens": 32}
 ///   {"token_ids": [0, 706, 2772]}
-/// Further keys are sampling parameters under vLLM's names; what a line does not say, the flags do. All prompts are
-/// checked before the first runs. Results are JSON lines in the order of the input, with index, line, token_ids, text,
-/// finish_reason, usage and timings.
+/// Further keys are sampling parameters under vLLM's names; what a line does not say, the flags do. No result is
+/// written before all lines are checked. Results are JSON lines in the order of the input, with index, line, token_ids,
+/// text, finish_reason, usage and timings.
 ///
 /// Example:
 ///   bathysphere batch --input-file prompts.jsonl --output answers.jsonl
