@@ -131,6 +131,7 @@ struct Run<B: Backend> {
     mla: B::Mla,
     cache: B::LatentCache,
     queries: B::Queries,
+    decoy_queries: B::Queries,
     meta: StepMeta<B::Buffer>,
 }
 
@@ -234,6 +235,7 @@ impl MlaCase {
             mla: rig.backend.prepare_mla(&spec, inputs.weights.clone())?,
             cache: rig.backend.latent_cache(&cache)?,
             queries: rig.backend.queries(&spec, max_num_batched_tokens)?,
+            decoy_queries: rig.backend.queries(&spec, max_num_batched_tokens)?,
             meta: StepMeta::alloc(rig.backend, &limits)?,
         })
     }
@@ -267,9 +269,6 @@ impl MlaCase {
             run.meta.pad(rig.backend, &mut rig.stream, step.num_tokens())?;
         }
         let noise = |rows: usize| &inputs.noise[..rows * self.hidden];
-        // The neighbours write the same slots of their own layers, before and after.
-        self.prolog(rig, run, LAYER - 1, noise(step.num_tokens()))?;
-        self.prolog(rig, run, LAYER + 1, noise(step.num_tokens()))?;
         let rows = inputs.blocks.positions(step).into_iter();
         let mut x: Vec<f32> = rows
             .flat_map(|(seq, position)| &inputs.sequences[seq][position * self.hidden..][..self.hidden])
@@ -277,6 +276,11 @@ impl MlaCase {
             .collect();
         x.extend(noise(step.padding));
         self.prolog(rig, run, LAYER, &x)?;
+        // The neighbours write the same slots of their own layers, and other queries.
+        std::mem::swap(&mut run.queries, &mut run.decoy_queries);
+        self.prolog(rig, run, LAYER - 1, noise(step.num_tokens()))?;
+        self.prolog(rig, run, LAYER + 1, noise(step.num_tokens()))?;
+        std::mem::swap(&mut run.queries, &mut run.decoy_queries);
         let cols = self.dims.num_attention_heads * self.dims.v_head_dim;
         let mut out: Guarded<B::Buffer, B::Act> = rig.output("out", step.num_tokens(), cols)?;
         let layer = LayerStep { layer: LAYER, meta: &run.meta };

@@ -174,3 +174,66 @@ fn poison<E: Element>(len: usize) -> Vec<E> {
     };
     vec![bytemuck::pod_read_unaligned(word); len]
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use engine_core::reference::ReferenceBackend;
+    use half::bf16;
+
+    use super::*;
+
+    fn with_rig(test: impl FnOnce(&mut Rig<'_, ReferenceBackend>)) -> Result<(), Stop> {
+        let (backend, profile) = (ReferenceBackend::new(Numerics::default()), Profile::new("rig", Numerics::default()));
+        let mut rig = Rig::new(&backend, &profile)?;
+        test(&mut rig);
+        rig.finish()
+    }
+
+    #[test]
+    fn poison_is_no_number_and_no_id() {
+        assert!(poison::<f32>(1)[0].is_nan() && poison::<bf16>(1)[0].is_nan());
+        assert!(poison::<u32>(1)[0] > 1 << 31);
+    }
+
+    #[test]
+    fn a_written_guard_row_is_found_in_every_element_type() {
+        fn written<E: Element>() -> Stop {
+            let mut found = None;
+            with_rig(|rig| {
+                let mut out = rig.output::<E>("out", 2, 4).unwrap();
+                let live = vec![E::from_f32(1.0); 8];
+                out.tensor.write(rig.backend, &mut rig.stream, &live).unwrap();
+                assert_eq!(rig.read(&out).unwrap().values, [1.0; 8]);
+                let at = 9 * size_of::<E>();
+                rig.backend.write(&mut rig.stream, out.tensor.buffer_mut(), at, &[0]).unwrap();
+                found = rig.values(&out).err();
+            })
+            .unwrap();
+            found.unwrap()
+        }
+        let expected = Stop::Failed("out: row 2 was written, 2 rows are live".into());
+        assert_eq!([written::<f32>(), written::<bf16>(), written::<u32>()], [(); 3].map(|()| expected.clone()));
+    }
+
+    #[test]
+    fn a_written_input_is_found() {
+        with_rig(|rig| {
+            let mut x = rig.input("x", 2, &[1u32, 2, 3, 4]).unwrap();
+            rig.expect_unchanged(&x).unwrap();
+            rig.backend.write(&mut rig.stream, x.tensor.buffer_mut(), 8, &[9]).unwrap();
+            assert_eq!(rig.expect_unchanged(&x), Err(Stop::Failed("input x was written, row 1".into())));
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_written_sentinel_is_found() {
+        let result = with_rig(|rig| {
+            rig.output::<f32>("out", 1, 1).unwrap();
+            rig.backend.write(&mut rig.stream, rig.sentinels[1].buffer_mut(), 5, &[0]).unwrap();
+        });
+        assert_eq!(result, Err(Stop::Failed("memory beside allocation 1 was written".into())));
+    }
+}

@@ -31,6 +31,9 @@ impl CheckedTolerance {
 }
 
 /// An op whose result was over tolerance.
+///
+/// A router that decides a near tie the other way is reported too: `expected` and `found` then differ by a whole combine
+/// weight in a single row, while a wrong router differs in many.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mismatch {
     /// Name of the trait's method.
