@@ -39,10 +39,11 @@ struct Shared {
     main: Thread,
 }
 
-/// Work that Ctrl-C stops; when this ends, Ctrl-C ends the process again.
+/// Work that Ctrl-C stops; when this ends, Ctrl-C means what it meant before.
 #[derive(Debug)]
 pub(crate) struct Stoppable<'a> {
     interrupt: &'a Interrupt,
+    phase_before: u8,
 }
 
 /// The next event of a generation.
@@ -70,15 +71,14 @@ impl Interrupt {
     /// From now on Ctrl-C asks to stop.
     pub(crate) fn stoppable(&self) -> Stoppable<'_> {
         self.shared.requested.store(false, Ordering::SeqCst);
-        self.shared.phase.store(Phase::Stop as u8, Ordering::SeqCst);
-        Stoppable { interrupt: self }
+        let phase_before = self.shared.phase.swap(Phase::Stop as u8, Ordering::SeqCst);
+        Stoppable { interrupt: self, phase_before }
     }
 
     /// From now on a first Ctrl-C shows a hint and a second ends the process: for an idle prompt.
-    pub(crate) fn at_prompt(&self) -> Stoppable<'_> {
-        let stoppable = self.stoppable();
+    pub(crate) fn at_prompt(&self) {
         self.shared.phase.store(Phase::Hint as u8, Ordering::SeqCst);
-        stoppable
+        self.shared.requested.store(false, Ordering::SeqCst);
     }
 }
 
@@ -107,7 +107,7 @@ impl Stoppable<'_> {
 
 impl Drop for Stoppable<'_> {
     fn drop(&mut self) {
-        self.interrupt.shared.phase.store(Phase::Exit as u8, Ordering::SeqCst);
+        self.interrupt.shared.phase.store(self.phase_before, Ordering::SeqCst);
     }
 }
 

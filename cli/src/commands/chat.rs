@@ -56,7 +56,7 @@ struct Conversation {
 impl Conversation {
     /// The next line; `None` at the end of input.
     fn read_line(&self, is_interactive: bool) -> Result<Option<String>, CliError> {
-        let _at_prompt = self.interrupt.at_prompt();
+        self.interrupt.at_prompt();
         if is_interactive {
             output::prompt("> ");
         }

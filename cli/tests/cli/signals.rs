@@ -1,4 +1,4 @@
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -53,15 +53,15 @@ fn an_interrupted_answer_does_not_end_the_chat() {
 fn a_second_press_at_an_idle_prompt_leaves() {
     let mut child = start(&["chat"]);
     let mut stdin = child.stdin.take().unwrap();
-    // The answer shows that the prompt is reached again.
+    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut wait_for = |text: &str| assert!(stderr.any(|line| line.unwrap().contains(text)), "no {text}");
+    // From its first answer on, Ctrl-C is the chat's.
     stdin.write_all(b"/help\n").unwrap();
-    let mut stderr = child.stderr.take().unwrap();
-    let mut bytes = [0; 16];
-    assert!(stderr.read(&mut bytes).unwrap() > 0);
-    std::thread::sleep(Duration::from_millis(200));
+    wait_for("/help is not a command");
+    // Reading the next line forgets earlier presses: let it wait for one.
+    std::thread::sleep(Duration::from_millis(500));
     interrupt(&child);
-    assert!(stderr.read(&mut bytes).unwrap() > 0);
-    std::thread::sleep(Duration::from_millis(200));
+    wait_for("again or /exit");
     assert!(child.try_wait().unwrap().is_none(), "the first press ended the chat");
     interrupt(&child);
     assert_eq!(child.wait().unwrap().code(), Some(130));

@@ -25,7 +25,11 @@ fn a_plan_needs_the_configuration_only() {
     let scratch = Scratch::new();
     let model = scratch.model(|name| name == "config.json");
     let plan = run(&["plan", "--model", &model, "--mtp", "--json"]).json();
-    assert_eq!(plan, run(&["plan", "--mtp", "--json"]).json());
+    let complete = run(&["plan", "--mtp", "--json"]).json();
+    // Not the memory that happens to be free.
+    for key in ["weights", "weight_bytes", "active_parameters", "cache_bytes_per_token", "workspace_bytes"] {
+        assert!(!plan[key].is_null() && plan[key] == complete[key], "{key}: {plan} and {complete}");
+    }
     // The model card: 8.32 M parameters, MTP module included.
     let parameters = plan["total_parameters"].as_u64().unwrap() + plan["mtp_parameters"].as_u64().unwrap();
     assert!((8_315_000..8_325_000).contains(&parameters), "{plan}");
