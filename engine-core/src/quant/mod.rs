@@ -64,10 +64,13 @@ pub enum WeightFormat {
     /// bfloat16.
     Bf16,
     /// e4m3fn with an f32 scale per 128 x 128 block.
+    #[serde(rename = "fp8")]
     Fp8Block,
     /// i8 with an f32 scale per output row.
+    #[serde(rename = "int8")]
     Int8Channel,
     /// 4-bit with an f32 scale per group of inputs.
+    #[serde(rename = "int4")]
     Int4Group,
 }
 

@@ -96,7 +96,7 @@ impl ModelOracle {
         let normed = self.norm(x, &own("post_attention_layernorm"));
         let is_dense = |moe: &&MoeConfig| {
             let main = layer < self.config.num_hidden_layers;
-            main && (layer < moe.first_k_dense_replace || layer % moe.moe_layer_freq != 0)
+            main && (layer < moe.first_k_dense_replace || !layer.is_multiple_of(moe.moe_layer_freq))
         };
         let result = match self.config.moe.as_ref().filter(|moe| !is_dense(moe)) {
             None => ffn(exact(), self.ffn(&own("mlp")).each_ref(), &normed),
