@@ -43,3 +43,8 @@ pub use engine_core::quant;
 pub use engine_core::reference;
 /// Writing random checkpoints of any shape.
 pub use engine_core::synth;
+
+/// The code in README.md compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
