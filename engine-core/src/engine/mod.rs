@@ -6,6 +6,7 @@
 
 mod active;
 mod builder;
+mod logits;
 mod options;
 mod request;
 mod score;
@@ -15,12 +16,13 @@ mod worker;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, sync_channel};
+use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
 pub use builder::{EngineBuilder, Loader, NoDevice, OpenDevice};
+pub use logits::{LogitChunk, LogitStream};
 pub use request::{Chunk, FinishReason, Finished, Generation, Prompt, RequestError, Timings, Usage};
-pub use score::{DraftReport, LogitChunk, LogitStream, ScoreOptions, ScoreReport, TokenScore};
+pub use score::{DraftReport, ScoreOptions, ScoreReport, TokenScore};
 pub use stream::TokenStream;
 
 use crate::Error;
@@ -65,7 +67,9 @@ struct ModelFacts {
 impl Drop for Shared {
     fn drop(&mut self) {
         drop(self.commands.take());
-        if let Some(thread) = self.thread.take() {
+        let Some(thread) = self.thread.take() else { return };
+        // A waker that owns the last handle drops it on the engine's own thread, which then ends by itself.
+        if thread.thread().id() != std::thread::current().id() {
             // A panic of the thread has already reached every stream as `RequestError::Stopped`.
             let _ = thread.join();
         }
@@ -173,8 +177,9 @@ impl Engine {
         self.facts().info
     }
 
-    /// Logits of every token of `tokens`, run alone as one window from position 0, in chunks. With `drafts` the MTP
-    /// module's logits come along.
+    /// Logits of every token of `tokens`, run as one window from position 0, in chunks. With `drafts` the MTP module's
+    /// logits come along. Chunks are computed at most two ahead of what is read; generations go on meanwhile, where the
+    /// cache has room for both.
     ///
     /// # Errors
     /// [`RequestError`] before it runs; later errors come through the stream.
@@ -183,10 +188,9 @@ impl Engine {
         if drafts && !self.info().has_mtp {
             return Err(RequestError::NoMtp.into());
         }
-        // Two chunks in flight: the device computes one while the consumer reads the other.
-        let (sender, receiver) = sync_channel(1);
-        self.send(Command::Logits { tokens: tokens.to_vec(), drafts, sender })?;
-        Ok(LogitStream::new(receiver, self.clone()))
+        let (run, stream) = logits::logit_stream(self.clone(), tokens, drafts);
+        self.send(Command::Logits { run })?;
+        Ok(stream)
     }
 
     /// Teacher-forced scores of a text: negative log-likelihood of each token given those before it in its window.
@@ -226,7 +230,11 @@ impl Engine {
             let max_model_len = facts.info.limits.max_model_len;
             return Err(RequestError::PromptTooLong { num_tokens: tokens.len(), max_model_len });
         }
-        let vocab_size = facts.config.vocab_size;
+        self.check_vocabulary(tokens)
+    }
+
+    fn check_vocabulary(&self, tokens: &[u32]) -> Result<(), RequestError> {
+        let vocab_size = self.facts().config.vocab_size;
         match tokens.iter().position(|id| *id as usize >= vocab_size) {
             None => Ok(()),
             Some(position) => Err(RequestError::UnknownToken { token_id: tokens[position], position, vocab_size }),

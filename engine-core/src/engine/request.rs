@@ -164,7 +164,15 @@ pub enum RequestError {
     /// Draft logits were asked for without an MTP module.
     #[error("draft logits need the MTP module: build the engine with load_mtp(true) from a checkpoint that has one")]
     NoMtp,
-    /// A window of no tokens.
+    /// Nothing to predict.
+    #[error(
+        "a text of {num_tokens} tokens has none to score: the first token is given, each further one predicted; give at least 2"
+    )]
+    NothingToScore {
+        /// Tokens of the text.
+        num_tokens: usize,
+    },
+    /// A window of no tokens, or longer than the engine's.
     #[error("a scoring window of {window} tokens is not within 1..={max_model_len}")]
     Window {
         /// The window asked for.

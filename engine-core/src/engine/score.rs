@@ -1,88 +1,10 @@
-//! Teacher-forced logits and scores.
-
-use std::sync::mpsc::{Receiver, SyncSender};
+//! Teacher-forced scores.
 
 use serde::Serialize;
 
 use super::{Engine, RequestError};
 use crate::Error;
-use crate::backend::{SequenceStep, StepError};
-use crate::runner::StepRunner;
 use crate::sampling::{argmax, log_softmax_at};
-
-/// Logits of consecutive tokens of a window.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LogitChunk {
-    /// Position of the first row.
-    pub first_position: usize,
-    /// `[rows, vocab]`: row i belongs to the token at `first_position + i` and predicts the next one.
-    pub logits: Vec<f32>,
-    /// `[rows, vocab]` of the MTP module: row i knows the token after it and predicts the one after that. The row of
-    /// the window's last token, whose next token is unknown, is computed as if that were token 0 and means nothing.
-    pub draft_logits: Option<Vec<f32>>,
-}
-
-/// Chunks of a window's logits, in order.
-#[derive(Debug)]
-pub struct LogitStream {
-    receiver: Receiver<Result<LogitChunk, Error>>,
-    /// Keeps the engine's thread alive.
-    _engine: Engine,
-}
-
-impl LogitStream {
-    pub(super) fn new(receiver: Receiver<Result<LogitChunk, Error>>, engine: Engine) -> Self {
-        Self { receiver, _engine: engine }
-    }
-}
-
-impl Iterator for LogitStream {
-    type Item = Result<LogitChunk, Error>;
-    fn next(&mut self) -> Option<Self::Item> {
-        self.receiver.recv().ok()
-    }
-}
-
-/// A window the thread runs outside the schedule.
-pub(super) struct LogitRun<'a> {
-    pub(super) tokens: &'a [u32],
-    pub(super) block_table: &'a [u32],
-    pub(super) drafts: bool,
-}
-
-/// Rows of logits per chunk: enough for good speed, and 64 MB of logits at a vocabulary of 129 280.
-const CHUNK_TOKENS: usize = 128;
-
-impl LogitRun<'_> {
-    /// Runs the window in chunks and sends each. Ends early, without an error, when the receiver is gone.
-    pub(super) fn run(
-        self,
-        runner: &mut dyn StepRunner,
-        sender: &SyncSender<Result<LogitChunk, Error>>,
-    ) -> Result<(), StepError> {
-        let chunk_tokens = CHUNK_TOKENS.min(runner.info().limits.max_num_batched_tokens);
-        for (index, tokens) in self.tokens.chunks(chunk_tokens).enumerate() {
-            let first_position = index * chunk_tokens;
-            let step = SequenceStep { tokens, context_len: first_position, block_table: self.block_table };
-            let rows: Vec<u32> = (0..tokens.len() as u32).collect();
-            let mut logits = Vec::new();
-            runner.step(&[step], &rows, &mut logits)?;
-            let draft_logits = if self.drafts {
-                let mut draft_logits = Vec::new();
-                let next_tokens: Vec<u32> =
-                    (1..=tokens.len()).map(|i| self.tokens.get(first_position + i).copied().unwrap_or(0)).collect();
-                runner.draft(&next_tokens, &rows, &mut draft_logits)?;
-                Some(draft_logits)
-            } else {
-                None
-            };
-            if sender.send(Ok(LogitChunk { first_position, logits, draft_logits })).is_err() {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-}
 
 /// How to score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -136,10 +58,10 @@ pub(super) fn score(engine: &Engine, tokens: &[u32], options: ScoreOptions) -> R
         return Err(RequestError::Window { window, max_model_len }.into());
     }
     if tokens.len() < 2 {
-        return Err(RequestError::EmptyPrompt.into());
+        return Err(RequestError::NothingToScore { num_tokens: tokens.len() }.into());
     }
     // The last token is scored although it is no input.
-    engine.check_tokens(tokens, usize::MAX)?;
+    engine.check_vocabulary(tokens)?;
     let vocab_size = engine.config().vocab_size;
     let mut scores = Vec::with_capacity(tokens.len() - 1);
     let mut drafts = options.drafts.then_some(DraftReport { equal: 0, compared: 0 });

@@ -1,13 +1,12 @@
 //! The engine's thread: takes requests, runs steps, hands out tokens.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+use std::sync::mpsc::{Receiver, TryRecvError};
 
 use super::active::{Active, TextFacts};
+use super::logits::LogitRun;
 use super::request::CheckedRequest;
-use super::score::{LogitChunk, LogitRun};
 use super::stream::Sink;
-use crate::Error;
 use crate::backend::{SequenceStep, StepError};
 use crate::runner::StepRunner;
 use crate::sampling::SamplingScratch;
@@ -19,7 +18,9 @@ pub(super) enum Command {
     /// Generate.
     Generate { request: CheckedRequest, sink: Sink },
     /// Compute the logits of a whole window.
-    Logits { tokens: Vec<u32>, drafts: bool, sender: SyncSender<Result<LogitChunk, Error>> },
+    Logits { run: LogitRun },
+    /// A consumer of logits has room for more, or left: look again.
+    LogitsTaken,
 }
 
 pub(super) struct Worker {
@@ -28,6 +29,8 @@ pub(super) struct Worker {
     text: TextFacts,
     scheduler: Scheduler,
     active: HashMap<SequenceId, Active>,
+    /// Windows run beside the schedule, in order of arrival; at most one of them holds blocks.
+    logit_runs: Vec<LogitRun>,
     num_requests: u64,
     scratch: StepScratch,
 }
@@ -54,6 +57,7 @@ impl Worker {
             commands,
             text,
             active: HashMap::new(),
+            logit_runs: Vec::new(),
             num_requests: 0,
             scratch: StepScratch::default(),
         }
@@ -62,25 +66,21 @@ impl Worker {
     /// Serves until every handle is gone, or the device is.
     pub(super) fn run(mut self) {
         while self.take_commands() {
-            let active = &self.active;
-            self.scheduler.retire(|id| active.get(&id).is_none_or(Active::is_cancelled));
-            self.active.retain(|_, active| !active.is_cancelled());
-            if self.scheduler.is_idle() {
-                continue;
-            }
-            if let Err(error) = self.step() {
+            self.drop_finished();
+            if let Err(error) = self.run_logits().and_then(|()| self.step()) {
                 tracing::error!(%error, "a step failed");
-                self.fail_all(&error);
+                self.fail_generations(&error);
                 if error.is_fatal() {
+                    self.logit_runs.iter().for_each(|run| run.fail(error.clone()));
                     return;
                 }
             }
         }
     }
 
-    /// Waits for a command when idle, then takes all that are there. False when no handle is left and nothing runs.
+    /// Waits for a command when there is nothing to run, then takes all that are there. False when no handle is left.
     fn take_commands(&mut self) -> bool {
-        if self.scheduler.is_idle() {
+        if self.scheduler.is_idle() && !self.logit_runs.iter().any(LogitRun::is_ready) {
             match self.commands.recv() {
                 Ok(command) => self.accept(command),
                 Err(_) => return false,
@@ -94,6 +94,16 @@ impl Worker {
         }
     }
 
+    /// Takes out what nobody waits for any more.
+    fn drop_finished(&mut self) {
+        let active = &self.active;
+        self.scheduler.retire(|id| active.get(&id).is_none_or(Active::is_cancelled));
+        self.active.retain(|_, active| !active.is_cancelled());
+        for run in self.logit_runs.extract_if(.., |run| run.is_over()) {
+            self.scheduler.return_blocks(run.into_blocks());
+        }
+    }
+
     fn accept(&mut self, command: Command) {
         match command {
             Command::Generate { request, sink } => {
@@ -104,21 +114,47 @@ impl Worker {
                 self.active.insert(id, Active::new(request, sink, &self.text, id.0));
                 self.scheduler.add(sequence);
             }
-            Command::Logits { tokens, drafts, sender } => {
-                let block_table = self.scheduler.lend_blocks(tokens.len());
-                let run = LogitRun { tokens: &tokens, block_table: &block_table, drafts };
-                if let Err(error) = run.run(self.runner.as_mut(), &sender) {
-                    // The receiver may be gone: then nobody wants to know.
-                    let _ = sender.send(Err(error.into()));
+            Command::Logits { run } => self.logit_runs.push(run),
+            Command::LogitsTaken => {}
+        }
+    }
+
+    /// Runs one chunk of a window whose consumer waits for it, the one in the cache first. Windows whose consumers are
+    /// behind give their blocks to whoever can use them and start over later.
+    fn run_logits(&mut self) -> Result<(), StepError> {
+        let ready = |run: &LogitRun| run.is_ready() && !run.is_over();
+        let in_cache = self.logit_runs.iter().position(|run| ready(run) && run.has_blocks());
+        let next = in_cache.or_else(|| self.logit_runs.iter().position(ready));
+        if next.is_some() || !self.scheduler.is_idle() {
+            for (index, run) in self.logit_runs.iter_mut().enumerate() {
+                if Some(index) != next {
+                    self.scheduler.return_blocks(run.restart(Vec::new()));
                 }
-                self.scheduler.return_blocks(block_table);
             }
+        }
+        let Some(index) = next else { return Ok(()) };
+        let run = &mut self.logit_runs[index];
+        if !run.has_blocks() {
+            run.restart(self.scheduler.lend_blocks(run.num_tokens()));
+        }
+        match run.step(self.runner.as_mut()) {
+            Err(error) if !error.is_fatal() => {
+                let run = self.logit_runs.remove(index);
+                run.fail(error);
+                self.scheduler.return_blocks(run.into_blocks());
+                Ok(())
+            }
+            result => result,
         }
     }
 
     fn step(&mut self) -> Result<(), StepError> {
         let scratch = &mut self.scratch;
         self.scheduler.schedule(&mut scratch.step);
+        if scratch.step.is_empty() {
+            // Idle, or a window of logits holds the blocks.
+            return Ok(());
+        }
         let mut sequences: Vec<SequenceStep<'_>> = std::mem::take(&mut scratch.sequences);
         scratch.sampled.clear();
         scratch.logit_rows.clear();
@@ -166,7 +202,7 @@ impl Worker {
         }
     }
 
-    fn fail_all(&mut self, error: &StepError) {
+    fn fail_generations(&mut self, error: &StepError) {
         for (_, active) in self.active.drain() {
             active.fail(error.clone());
         }
