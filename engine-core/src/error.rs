@@ -59,6 +59,7 @@ impl Error {
     pub fn is_fatal(&self) -> bool {
         match self {
             Error::Step(e) | Error::Prepare(PrepareError::Device(e)) => e.is_fatal(),
+            Error::Request(e) => *e == RequestError::Stopped,
             Error::Config(_)
             | Error::Checkpoint(_)
             | Error::Weight(_)
@@ -67,7 +68,6 @@ impl Error {
             | Error::Unavailable(_)
             | Error::Prepare(_)
             | Error::Plan(_)
-            | Error::Request(_)
             | Error::Convert(_) => false,
         }
     }

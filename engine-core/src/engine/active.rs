@@ -120,14 +120,17 @@ impl Active {
         if reason.is_some() {
             piece.push_str(&detokenizer.finish());
         }
-        if !may_stop {
-            return (Some(stop.push_without_stopping(&piece)), reason);
-        }
-        let output = stop.push(&piece);
-        let mut text = output.text;
-        if output.stop.is_some() {
-            reason = Some(FinishReason::Stop);
-        } else if reason.is_some() {
+        let mut text = if may_stop {
+            let output = stop.push(&piece);
+            if output.stop.is_some() {
+                reason = Some(FinishReason::Stop);
+            }
+            output.text
+        } else {
+            stop.push_without_stopping(&piece)
+        };
+        if reason.is_some() {
+            // Empty after a stop string.
             text.push_str(&stop.finish());
         }
         (Some(text), reason)

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::Engine;
@@ -15,6 +15,13 @@ type Item = Result<Chunk, Error>;
 struct Shared {
     cancelled: AtomicBool,
     waker: Mutex<Option<Waker>>,
+}
+
+impl Shared {
+    /// A waker's own panic leaves the slot whole: the lock's poison means nothing here.
+    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A running generation: an iterator over its tokens. Dropping it cancels the request and frees its cache blocks at the
@@ -55,7 +62,7 @@ impl Sink {
     }
 
     fn wake(&self) {
-        let waker = self.shared.waker.lock().ok().and_then(|mut waker| waker.take());
+        let waker = self.shared.waker().take();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -63,8 +70,10 @@ impl Sink {
 }
 
 impl Drop for Sink {
+    /// Says so where the generation did not end: a consumer woken before the sender is gone would see an empty channel
+    /// and wait for ever.
     fn drop(&mut self) {
-        self.wake();
+        self.send(Err(RequestError::Stopped.into()));
     }
 }
 
@@ -75,9 +84,8 @@ impl TokenStream {
         if self.done {
             return Poll::Ready(None);
         }
-        if let Ok(mut waker) = self.shared.waker.lock() {
-            *waker = Some(context.waker().clone());
-        }
+        // Before looking: whatever is sent after the look then wakes this waker.
+        *self.shared.waker() = Some(context.waker().clone());
         match self.receiver.try_recv() {
             Ok(item) => Poll::Ready(Some(self.note(item))),
             Err(TryRecvError::Empty) => Poll::Pending,
