@@ -41,6 +41,24 @@ pub enum PrepareError {
     Device(#[from] StepError),
 }
 
+impl PrepareError {
+    /// Puts the name of the module whose weights were prepared (`model.layers.3.self_attn`) into the message.
+    #[must_use]
+    pub fn named(self, module: &str) -> Self {
+        let with_module = |what: String| format!("{what} ({module})");
+        match self {
+            PrepareError::Unsupported(error) => {
+                PrepareError::Unsupported(Unsupported { what: with_module(error.what), ..error })
+            }
+            PrepareError::Weight(error) => PrepareError::Weight(error.named(module)),
+            PrepareError::Device(StepError::OutOfMemory { device, what, requested_bytes }) => {
+                PrepareError::Device(StepError::OutOfMemory { device, what: with_module(what), requested_bytes })
+            }
+            PrepareError::Device(error) => PrepareError::Device(error),
+        }
+    }
+}
+
 /// The only ways in which a running step can fail.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -76,10 +76,10 @@ impl<B: Backend> Model<B> {
             progress(LoadProgress { done: total, total });
         }
         Ok(Self {
-            embedding: backend.prepare_embedding(table)?,
+            embedding: backend.prepare_embedding(table).map_err(|e| e.named("model.embed_tokens"))?,
             layers,
             norm: loader.norm("model.norm.weight", config.hidden_size)?,
-            head: backend.prepare_linear(head)?,
+            head: backend.prepare_linear(head).map_err(|e| e.named("lm_head"))?,
             mtp,
             config: config.clone(),
             formats: loader.formats.into_inner(),
@@ -111,7 +111,7 @@ struct Loader<'a, B: Backend> {
 impl<B: Backend> Loader<'_, B> {
     fn norm(&self, name: &str, len: usize) -> Result<B::Norm, Error> {
         let weight = self.checkpoint.vector_f32(name, len)?;
-        Ok(self.backend.prepare_norm(&weight, self.config.rms_norm_eps)?)
+        Ok(self.backend.prepare_norm(&weight, self.config.rms_norm_eps).map_err(|e| e.named(name))?)
     }
 
     /// A linear in the format the policy asks for.
@@ -149,19 +149,20 @@ impl<B: Backend> Loader<'_, B> {
         let prefix = layer_prefix(layer);
         let (config, hidden) = (self.config, self.config.hidden_size);
         let heads_width = config.attention.num_attention_heads * config.attention.v_head_dim;
-        let attention = format!("{prefix}.self_attn");
+        let (attention, mlp) = (format!("{prefix}.self_attn"), format!("{prefix}.mlp"));
         let o_proj = self.weight(&format!("{attention}.o_proj"), WeightClass::Attention, hidden, heads_width)?;
         let feed_forward = match &config.moe {
-            Some(moe) if config.is_moe_layer(layer) => self.experts(&format!("{prefix}.mlp"), moe)?,
+            Some(moe) if config.is_moe_layer(layer) => self.experts(&mlp, moe)?,
             _ => {
-                let ffn = self.ffn(&format!("{prefix}.mlp"), WeightClass::DenseFfn, config.intermediate_size)?;
-                FeedForward::Dense(self.backend.prepare_ffn(ffn)?)
+                let ffn = self.ffn(&mlp, WeightClass::DenseFfn, config.intermediate_size)?;
+                FeedForward::Dense(self.backend.prepare_ffn(ffn).map_err(|e| e.named(&mlp))?)
             }
         };
+        let mla = self.backend.prepare_mla(&self.mla, self.attention(&attention)?);
         Ok(Layer {
             input_norm: self.norm(&format!("{prefix}.input_layernorm.weight"), hidden)?,
-            mla: self.backend.prepare_mla(&self.mla, self.attention(&attention)?)?,
-            o_proj: self.backend.prepare_linear(o_proj)?,
+            mla: mla.map_err(|e| e.named(&attention))?,
+            o_proj: self.backend.prepare_linear(o_proj).map_err(|e| e.named(&format!("{attention}.o_proj")))?,
             post_attention_norm: self.norm(&format!("{prefix}.post_attention_layernorm.weight"), hidden)?,
             feed_forward,
         })
@@ -227,8 +228,11 @@ impl<B: Backend> Loader<'_, B> {
             .then(|| self.ffn(&format!("{prefix}.shared_experts"), WeightClass::SharedExperts, shared_width))
             .transpose()?;
         Ok(FeedForward::Moe {
-            gate: self.backend.prepare_gate(&spec, gate)?,
-            experts: self.backend.prepare_experts(ExpertsWeights { routed, shared })?,
+            gate: self.backend.prepare_gate(&spec, gate).map_err(|e| e.named(&format!("{prefix}.gate")))?,
+            experts: self
+                .backend
+                .prepare_experts(ExpertsWeights { routed, shared })
+                .map_err(|e| e.named(&format!("{prefix}.experts")))?,
         })
     }
 
@@ -240,7 +244,7 @@ impl<B: Backend> Loader<'_, B> {
         Ok(Mtp {
             embedding_norm: self.norm(&format!("{prefix}.enorm.weight"), hidden)?,
             hidden_norm: self.norm(&format!("{prefix}.hnorm.weight"), hidden)?,
-            joining: self.backend.prepare_linear(joining)?,
+            joining: self.backend.prepare_linear(joining).map_err(|e| e.named(&format!("{prefix}.eh_proj")))?,
             layer: self.layer(layer)?,
             head_norm: self.norm(&format!("{prefix}.shared_head.norm.weight"), hidden)?,
         })
