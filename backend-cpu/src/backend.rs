@@ -17,7 +17,7 @@ use crate::matrix::Matrix;
 use crate::mla::{LatentCache, Mla, Queries};
 use crate::norm::Norm;
 use crate::options::CpuOptions;
-use crate::scratch::{CpuStream, out_of_memory};
+use crate::scratch::CpuStream;
 use crate::simd::{Isa, SimdLevel};
 use crate::threads::Threads;
 
@@ -116,9 +116,7 @@ impl Backend for CpuBackend {
     }
 
     fn alloc(&self, num_bytes: usize) -> Result<HostBuffer, StepError> {
-        let values = num_bytes.div_ceil(size_of::<f32>());
-        Vec::<f32>::new().try_reserve_exact(values).map_err(|_| out_of_memory(values, "a tensor"))?;
-        Ok(HostBuffer::new(num_bytes))
+        HostBuffer::new(num_bytes, "cpu")
     }
 
     fn write(&self, _: &mut CpuStream, buffer: &mut HostBuffer, offset: usize, data: &[u8]) -> Result<(), StepError> {

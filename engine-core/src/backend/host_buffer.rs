@@ -1,6 +1,6 @@
 //! Memory of backends that run on the host.
 
-use super::{Element, Tensor};
+use super::{Element, StepError, Tensor};
 
 /// Host memory, aligned for every element type.
 #[derive(Debug, Default)]
@@ -11,8 +11,18 @@ pub struct HostBuffer {
 
 impl HostBuffer {
     /// Zeroed memory.
-    pub fn new(num_bytes: usize) -> Self {
-        Self { words: vec![0; num_bytes.div_ceil(8)], num_bytes }
+    ///
+    /// # Errors
+    /// [`StepError::OutOfMemory`], in the name of `device`, where the allocator would end the process.
+    pub fn new(num_bytes: usize, device: &str) -> Result<Self, StepError> {
+        let num_words = num_bytes.div_ceil(8);
+        // Asking first keeps the allocation itself lazy: pages are touched when they are written.
+        Vec::<u64>::new().try_reserve_exact(num_words).map_err(|_| StepError::OutOfMemory {
+            device: device.to_owned(),
+            what: "a tensor".into(),
+            requested_bytes: num_bytes as u64,
+        })?;
+        Ok(Self { words: vec![0; num_words], num_bytes })
     }
 
     /// All bytes.

@@ -5,7 +5,7 @@ use super::{Backend, StepError, Tensor};
 /// A slot that is not written: padding tokens of captured steps.
 pub const PAD_SLOT: u32 = u32::MAX;
 
-/// One sequence's share of a step.
+/// One sequence's share of a step: a token at least.
 #[derive(Debug, Clone, Copy)]
 pub struct SequenceStep<'a> {
     /// The tokens to run now (`query_len` of them), at positions `context_len..`.
@@ -21,7 +21,7 @@ pub struct SequenceStep<'a> {
 pub struct StepLimits {
     /// T at most.
     pub max_num_batched_tokens: usize,
-    /// S at most.
+    /// Sequences that hold blocks together at most.
     pub max_num_seqs: usize,
     /// Tokens of one sequence at most.
     pub max_model_len: usize,
@@ -32,7 +32,12 @@ pub struct StepLimits {
 impl StepLimits {
     /// Rows of logits computed at once: one per sequence, and enough to score texts at a good pace.
     pub fn max_logit_rows(&self) -> usize {
-        self.max_num_seqs.max(64).min(self.max_num_batched_tokens)
+        self.max_step_seqs().max(self.max_num_batched_tokens.min(64))
+    }
+
+    /// S of one step at most: every sequence of a step has a token in it.
+    pub fn max_step_seqs(&self) -> usize {
+        self.max_num_seqs.min(self.max_num_batched_tokens)
     }
 
     /// Blocks of the longest sequence.
@@ -137,7 +142,7 @@ impl<Buf> StepMeta<Buf> {
     /// # Errors
     /// From the backend.
     pub fn alloc<B: Backend<Buffer = Buf>>(backend: &B, limits: &StepLimits) -> Result<Self, StepError> {
-        let (tokens, seqs) = (limits.max_num_batched_tokens, limits.max_num_seqs);
+        let (tokens, seqs) = (limits.max_num_batched_tokens, limits.max_step_seqs());
         let host = StepLayout {
             max_blocks_per_seq: limits.max_blocks_per_seq(),
             block_size: limits.block_size,

@@ -1,5 +1,7 @@
 //! The numbers an engine is built with, and how they become sizes on a device.
 
+use std::ops::RangeInclusive;
+
 use super::RequestError;
 use crate::Error;
 use crate::backend::{Capabilities, StepLimits};
@@ -40,6 +42,12 @@ impl Default for BuildOptions {
 /// Tokens of cache per sequence that are reserved unless asked otherwise.
 const DEFAULT_CACHE_TOKENS_PER_SEQUENCE: usize = 8192;
 
+/// One token of prompt and one generated.
+const SHORTEST_WINDOW: usize = 2;
+
+/// Slots are numbered in 32 bits, the last of which is padding; half of them leaves room for rounding up to blocks.
+const MAX_CACHE_TOKENS: usize = 1 << 31;
+
 impl BuildOptions {
     pub(super) fn plan(
         &self,
@@ -56,6 +64,7 @@ impl BuildOptions {
             max_model_len: max_model_len.unwrap_or(config.max_position_embeddings),
             max_num_seqs: self.max_num_seqs,
             max_num_batched_tokens: self.max_num_batched_tokens,
+            block_size: self.block_size,
             available_bytes: capabilities.memory_bytes,
         };
         MemoryPlan::new(config, &request)
@@ -63,19 +72,14 @@ impl BuildOptions {
 
     fn check(&self, config: &ModelConfig, has_mtp: bool) -> Result<(), RequestError> {
         let longest = config.max_position_embeddings;
-        // One token of prompt and one generated.
         let window = self.max_model_len.unwrap_or(longest);
         for (option, value, range) in [
-            ("max_model_len", window, 2..=longest),
+            ("max_model_len", window, SHORTEST_WINDOW..=longest),
             ("max_num_seqs", self.max_num_seqs, 1..=65_536),
             ("max_num_batched_tokens", self.max_num_batched_tokens, 1..=1_048_576),
             ("block_size", self.block_size, 1..=65_536),
-            ("num_cache_tokens", self.num_cache_tokens.unwrap_or(window), window..=usize::MAX),
         ] {
-            if !range.contains(&value) {
-                let accepted = format!("{}..={}", range.start(), range.end());
-                return Err(RequestError::BuildOption { option, value, accepted });
-            }
+            check_option(option, value, range)?;
         }
         if self.load_mtp && !has_mtp { Err(RequestError::NoMtp) } else { Ok(()) }
     }
@@ -90,7 +94,8 @@ impl BuildOptions {
         self.check(config, has_mtp)?;
         let mut plan = self.plan(config, capabilities, self.max_model_len);
         let fitting = plan.max_cache_tokens.map_or(usize::MAX, |tokens| tokens as usize);
-        if self.max_model_len.is_none() && (self.block_size..config.max_position_embeddings).contains(&fitting) {
+        let fits_partly = (self.block_size.max(SHORTEST_WINDOW)..config.max_position_embeddings).contains(&fitting);
+        if self.max_model_len.is_none() && fits_partly {
             let fitting = fitting - fitting % self.block_size;
             tracing::info!(max_model_len = fitting, "the window is limited by the device's memory");
             plan = self.plan(config, capabilities, Some(fitting));
@@ -98,7 +103,9 @@ impl BuildOptions {
         plan.check()?;
         let max_model_len = plan.max_model_len as usize;
         let wanted = self.max_num_seqs * max_model_len.min(DEFAULT_CACHE_TOKENS_PER_SEQUENCE);
-        let cache_tokens = self.num_cache_tokens.unwrap_or_else(|| wanted.min(fitting).max(max_model_len));
+        let most = fitting.min(MAX_CACHE_TOKENS).max(max_model_len);
+        let cache_tokens = self.num_cache_tokens.unwrap_or_else(|| wanted.clamp(max_model_len, most));
+        check_option("num_cache_tokens", cache_tokens, max_model_len..=most)?;
         Ok(RunnerOptions {
             precision: self.precision.clone(),
             with_mtp: self.load_mtp,
@@ -111,4 +118,12 @@ impl BuildOptions {
             num_blocks: cache_tokens.div_ceil(self.block_size),
         })
     }
+}
+
+fn check_option(option: &'static str, value: usize, range: RangeInclusive<usize>) -> Result<(), RequestError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let accepted = format!("{}..={}", range.start(), range.end());
+    Err(RequestError::BuildOption { option, value, accepted })
 }

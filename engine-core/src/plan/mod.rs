@@ -28,6 +28,7 @@ mod workspace;
 
 use serde::Serialize;
 
+use crate::cache::DEFAULT_BLOCK_SIZE;
 use crate::config::{ModelConfig, QuantizationConfig};
 use crate::quant::{PrecisionPolicy, WeightFormat};
 
@@ -53,6 +54,8 @@ pub struct PlanRequest {
     pub max_num_seqs: usize,
     /// Tokens of one step.
     pub max_num_batched_tokens: usize,
+    /// Slots per block of the latent cache.
+    pub block_size: usize,
     /// Memory free on the device, if known.
     pub available_bytes: Option<u64>,
 }
@@ -70,6 +73,7 @@ impl PlanRequest {
             max_model_len: config.max_position_embeddings,
             max_num_seqs: 1,
             max_num_batched_tokens: 2048,
+            block_size: DEFAULT_BLOCK_SIZE,
             available_bytes: None,
         }
     }

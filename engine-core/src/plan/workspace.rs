@@ -2,10 +2,9 @@
 
 use super::PlanRequest;
 use crate::backend::StepLimits;
-use crate::cache::DEFAULT_BLOCK_SIZE;
 use crate::config::ModelConfig;
 
-/// Activations of the widest layer with every buffer alive at once, logits in f32, rope tables.
+/// Activations of the widest layer with every buffer alive at once, logits in f32, rope and block tables.
 pub(super) fn bytes(config: &ModelConfig, request: &PlanRequest) -> u64 {
     let tokens = request.max_num_batched_tokens as u64;
     let activations =
@@ -14,13 +13,16 @@ pub(super) fn bytes(config: &ModelConfig, request: &PlanRequest) -> u64 {
         max_num_batched_tokens: request.max_num_batched_tokens,
         max_num_seqs: request.max_num_seqs,
         max_model_len: request.max_model_len,
-        block_size: DEFAULT_BLOCK_SIZE,
+        block_size: request.block_size.max(1),
     };
     // On the device and on the host.
     let logits = (limits.max_logit_rows() as u64).saturating_mul((2 * size_of::<f32>() * config.vocab_size) as u64);
     // R/2 cosines and R/2 sines in f32 per position.
     let rope = (request.max_model_len as u64).saturating_mul(4 * config.attention.qk_rope_head_dim as u64);
-    activations.saturating_add(logits).saturating_add(rope)
+    // On the device and on the host.
+    let blocks = limits.max_blocks_per_seq().saturating_mul(2 * size_of::<u32>()) as u64;
+    let block_tables = (limits.max_step_seqs() as u64).saturating_mul(blocks);
+    activations.saturating_add(logits).saturating_add(rope).saturating_add(block_tables)
 }
 
 fn values_per_token(config: &ModelConfig) -> usize {

@@ -5,7 +5,8 @@ use super::dense::{ReferenceLinear, ReferenceNorm};
 use super::math::{axpy, dot, rope, softmax};
 use super::numerics::{MlaForm, Numerics};
 use crate::backend::{
-    CacheSpec, HostBuffer, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PAD_SLOT, QueryProjection, StepLayout,
+    CacheSpec, HostBuffer, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PAD_SLOT, QueryProjection, StepError,
+    StepLayout,
 };
 
 /// A layer's attention weights.
@@ -32,9 +33,15 @@ pub struct ReferenceCache {
 }
 
 impl ReferenceCache {
-    pub(super) fn new(spec: &CacheSpec) -> Self {
-        let values = spec.num_slots() * spec.latent_width();
-        Self { spec: *spec, layers: vec![vec![0.0; values]; spec.num_layers] }
+    pub(super) fn new(spec: &CacheSpec) -> Result<Self, StepError> {
+        let values = spec.num_slots().saturating_mul(spec.latent_width());
+        let all_values = values.saturating_mul(spec.num_layers);
+        Vec::<f32>::new().try_reserve_exact(all_values).map_err(|_| StepError::OutOfMemory {
+            device: "reference".into(),
+            what: "the latent cache".into(),
+            requested_bytes: (all_values as u64).saturating_mul(size_of::<f32>() as u64),
+        })?;
+        Ok(Self { spec: *spec, layers: (0..spec.num_layers).map(|_| vec![0.0; values]).collect() })
     }
 
     /// `kv_c` and rotated `k_pe` of a slot, side by side.

@@ -85,7 +85,7 @@ impl Backend for ReferenceBackend {
     }
 
     fn alloc(&self, num_bytes: usize) -> Result<HostBuffer, StepError> {
-        Ok(HostBuffer::new(num_bytes))
+        HostBuffer::new(num_bytes, "reference")
     }
 
     fn write(
@@ -143,7 +143,7 @@ impl Backend for ReferenceBackend {
     }
 
     fn latent_cache(&self, spec: &CacheSpec) -> Result<ReferenceCache, PrepareError> {
-        Ok(ReferenceCache::new(spec))
+        Ok(ReferenceCache::new(spec)?)
     }
 
     fn queries(&self, _: &MlaSpec, _: usize) -> Result<ReferenceQueries, PrepareError> {
