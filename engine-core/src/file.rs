@@ -12,13 +12,21 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// The text of a regular UTF-8 file of at most `max_bytes`; a larger one is an error before it is in memory.
-pub(crate) fn read_text(path: &Path, max_bytes: u64) -> io::Result<String> {
-    let mut text = String::new();
+/// The content of a regular file of at most `max_bytes`; a larger one is an error before it is in memory.
+pub(crate) fn read_bytes(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
     // One byte more than allowed is enough to know, whatever the system says about the file's size.
-    open_regular(path)?.take(max_bytes + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > max_bytes {
+    open_regular(path)?.take(max_bytes + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max_bytes {
         return Err(io::Error::new(ErrorKind::FileTooLarge, format!("larger than {max_bytes} bytes")));
     }
-    Ok(text)
+    Ok(bytes)
+}
+
+/// As [`read_bytes`], for UTF-8 text.
+pub(crate) fn read_text(path: &Path, max_bytes: u64) -> io::Result<String> {
+    String::from_utf8(read_bytes(path, max_bytes)?).map_err(|error| {
+        let reason = format!("not UTF-8 at byte {}", error.utf8_error().valid_up_to());
+        io::Error::new(ErrorKind::InvalidData, reason)
+    })
 }

@@ -26,6 +26,8 @@ const LORA_RANK: RangeInclusive<usize> = 1..=1 << 16;
 const HEAD_DIM: RangeInclusive<usize> = 1..=4096;
 const ROPE_HEAD_DIM: RangeInclusive<usize> = 2..=256;
 pub(super) const POSITIONS: RangeInclusive<usize> = 1..=1 << 22;
+/// A window holds a token and the one that follows it.
+const WINDOW: RangeInclusive<usize> = 2..=*POSITIONS.end();
 /// Below the lower end an f32 variance would swallow the epsilon's purpose; above 1 it is no epsilon.
 const NORM_EPS: RangeInclusive<f64> = 1e-12..=1.0;
 const EOS_IDS: usize = 64;
@@ -82,7 +84,7 @@ fn parse(text: &str, file: &Path) -> Result<ModelConfig, ConfigError> {
         rope: rope::parse(&keys)?,
         moe: moe::parse(&keys, model_type, num_hidden_layers, num_nextn_predict_layers)?,
         rms_norm_eps: keys.f64_opt("rms_norm_eps", NORM_EPS)?.unwrap_or(default_eps) as f32,
-        max_position_embeddings: keys.usize("max_position_embeddings", POSITIONS)?,
+        max_position_embeddings: keys.usize("max_position_embeddings", WINDOW)?,
         tie_word_embeddings: keys.bool_or("tie_word_embeddings", false)?,
         bos_token_id: bos_token_id(&keys, vocab_size)?,
         eos_token_ids: eos_token_ids(&keys, vocab_size)?,

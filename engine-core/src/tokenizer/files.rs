@@ -4,10 +4,14 @@ use std::io;
 use std::path::Path;
 
 use super::TokenizerError;
+use crate::file::read_bytes;
+
+/// Largest file read; the tokenizers of the family have 8 to 20 MB.
+const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// The text of `file`, or `None` when it does not exist.
 pub(super) fn read_text(file: &Path) -> Result<Option<String>, TokenizerError> {
-    let bytes = match std::fs::read(file) {
+    let bytes = match read_bytes(file, MAX_FILE_BYTES) {
         Ok(bytes) => bytes,
         Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(TokenizerError::Read { file: file.to_path_buf(), source }),
