@@ -14,11 +14,13 @@
 mod dot;
 mod expand;
 mod formats;
+mod softmax;
 mod weighted_sum;
 
 pub(crate) use dot::{Dot, OutStrides, PanelDot};
 pub(crate) use expand::Expand;
 pub(crate) use formats::{Bf16Rows, F32Rows, Format, Fp8Rows, Int4Rows, Int8Rows};
+pub(crate) use softmax::OnlineSoftmax;
 pub(crate) use weighted_sum::{Coefficients, WeightedSum};
 
 use crate::simd::{Chunk, LANES};

@@ -9,7 +9,7 @@ use std::ops::Range;
 use engine_core::backend::StepLayout;
 
 use crate::gemm::Machine;
-use crate::kernels::{Coefficients, Dot, F32Rows, OutStrides, Rows, WeightedSum};
+use crate::kernels::{Coefficients, Dot, F32Rows, OnlineSoftmax, OutStrides, Rows, WeightedSum};
 use crate::scratch::grown;
 use crate::simd::Isa;
 
@@ -77,23 +77,13 @@ impl Running<'_> {
             strides,
         };
         isa.run(dot);
-        for (query, state) in self.max_and_sum.iter_mut().enumerate() {
-            let column = || (query..num_queries * num_keys).step_by(num_queries);
-            let [max, sum] = *state;
-            let mut new_max = max;
-            for i in column() {
-                scores[i] *= queries.scale;
-                new_max = new_max.max(scores[i]);
-            }
-            let mut new_sum = 0.0;
-            for i in column() {
-                scores[i] = (scores[i] - new_max).exp();
-                new_sum += scores[i];
-            }
-            let decay = (max - new_max).exp();
-            *state = [new_max, sum * decay + new_sum];
-            self.values[query * self.stride..][..self.stride].iter_mut().for_each(|value| *value *= decay);
-        }
+        isa.run(OnlineSoftmax {
+            scores: &mut *scores,
+            scale: queries.scale,
+            max_and_sum: &mut *self.max_and_sum,
+            values: &mut *self.values,
+            stride: self.stride,
+        });
         let coefficients = Coefficients { values: scores, sum: 1, row: num_queries };
         let (out, stride) = (&mut *self.values, self.stride);
         isa.run(WeightedSum { coefficients, rows: tile.values, out, stride, num_sums: num_queries });
