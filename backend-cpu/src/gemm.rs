@@ -19,7 +19,7 @@ const MAX_TILE_ROWS: usize = 32;
 const MIN_TILE_ROWS: usize = 4;
 
 /// Up to this many tokens weights are widened in registers, once for each register tile.
-const MAX_DIRECT_TOKENS: usize = 4;
+const MAX_DIRECT_TOKENS: usize = 8;
 
 /// What ops run on.
 #[derive(Debug, Clone, Copy)]

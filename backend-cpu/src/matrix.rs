@@ -1,7 +1,7 @@
 //! Prepared weights: the host's weight as it is, checked once.
 
 use engine_core::backend::{PrepareError, Unsupported};
-use engine_core::quant::HostWeight;
+use engine_core::quant::{HostWeight, Int4GroupWeight};
 
 use crate::kernels::{Bf16Rows, F32Rows, Fp8Rows, Int4Rows, Int8Rows};
 use crate::simd::LANES;
@@ -25,7 +25,7 @@ impl Matrix {
     /// Takes a weight.
     ///
     /// # Errors
-    /// [`PrepareError::Unsupported`] for INT4 groups that are no whole number of chunks and for FP8 scales near the end
+    /// [`PrepareError::Unsupported`] for INT4 groups that are not a power of two of chunks and for FP8 scales near the end
     /// of f32's range.
     pub(crate) fn new(weight: HostWeight) -> Result<Self, PrepareError> {
         let refuse = |reason: String, action: &str| {
@@ -46,8 +46,8 @@ impl Matrix {
                 }
             }
             HostWeight::Int4Group(w) => {
-                if !w.group_size().is_multiple_of(LANES) {
-                    let reason = format!("its groups hold {} values, not a multiple of {LANES}", w.group_size());
+                if int4_group_shift(w).is_none() {
+                    let reason = format!("its groups hold {} values, not {LANES} times a power of two", w.group_size());
                     return refuse(reason, "convert the checkpoint with groups of 32, 64 or 128");
                 }
             }
@@ -82,13 +82,22 @@ impl Matrix {
             HostWeight::Int8Channel(w) => MatrixRows::Int8(Int8Rows { values: w.values(), cols, scales: w.scales() }),
             HostWeight::Int4Group(w) => MatrixRows::Int4(Int4Rows {
                 packed: w.packed(),
-                row_bytes: engine_core::quant::Int4GroupWeight::row_bytes(cols),
-                group_chunks: w.group_size() / LANES,
+                row_bytes: Int4GroupWeight::row_bytes(cols),
+                group_shift: int4_group_shift(w).unwrap_or_default(),
                 scales: w.scales(),
                 scales_per_row: cols.div_ceil(w.group_size()),
             }),
         }
     }
+}
+
+/// Binary logarithm of the chunks in a group, if it is a power of two or the group is the whole row.
+fn int4_group_shift(weight: &Int4GroupWeight) -> Option<u32> {
+    if weight.group_size() >= weight.shape().in_features {
+        return Some(usize::BITS - 1);
+    }
+    let chunks = weight.group_size() / LANES;
+    (weight.group_size().is_multiple_of(LANES) && chunks.is_power_of_two()).then(|| chunks.trailing_zeros())
 }
 
 /// Evaluates `$body` with `$rows` bound to the rows of a matrix in their own format.

@@ -41,8 +41,9 @@ impl<F: Format> Dot<'_, F> {
         while token < len {
             token += match (len - token, S::WIDE) {
                 (1, _) => self.token_tile::<S, 4, 1>(simd, token),
-                (2 | 3, true) => self.token_tile::<S, 4, 2>(simd, token),
-                (_, true) => self.token_tile::<S, 4, 4>(simd, token),
+                (2, true) => self.token_tile::<S, 4, 2>(simd, token),
+                (3 | 4, true) => self.token_tile::<S, 4, 4>(simd, token),
+                (_, true) => self.token_tile::<S, 2, 8>(simd, token),
                 (_, false) => self.token_tile::<S, 2, 2>(simd, token),
             };
         }
@@ -65,7 +66,7 @@ impl<F: Format> Dot<'_, F> {
 
     #[inline(always)]
     fn register_tile<S: Simd, const R: usize, const M: usize>(&mut self, simd: S, row: usize, token: usize) {
-        let x: [&[Chunk]; M] = std::array::from_fn(|m| self.x.row(token + m));
+        let x = tokens::<M>(self.x, token);
         let mut totals = [[0.0; M]; R];
         for span in Span::all(self.cols) {
             let sums = span_sums::<S, F, R, M>(simd, self.weight, self.rows.start + row, x, span);
@@ -76,7 +77,7 @@ impl<F: Format> Dot<'_, F> {
             }
         }
         for (r, totals) in totals.iter().enumerate() {
-            for (m, total) in totals.iter().enumerate() {
+            for (m, total) in totals.iter().take(self.x.len() - token).enumerate() {
                 self.out[(token + m) * self.strides.token + (row + r) * self.strides.row] = *total;
             }
         }
@@ -130,8 +131,8 @@ fn add_products<S: Simd>(
     while token < x.len() {
         token += match (x.len() - token, S::WIDE) {
             (1, _) => tile.tokens::<S, 4, 1>(simd, token),
-            (2 | 3, true) => tile.tokens::<S, 4, 2>(simd, token),
-            (4 | 5, true) => tile.tokens::<S, 4, 4>(simd, token),
+            (2, true) => tile.tokens::<S, 4, 2>(simd, token),
+            (3 | 4 | 7 | 8, true) => tile.tokens::<S, 4, 4>(simd, token),
             (_, true) => tile.tokens::<S, 4, 6>(simd, token),
             (_, false) => tile.tokens::<S, 2, 2>(simd, token),
         };
@@ -165,16 +166,23 @@ impl PanelTile<'_> {
     #[inline(always)]
     fn register_tile<S: Simd, const R: usize, const M: usize>(&mut self, simd: S, row: usize, token: usize) {
         let first = self.span.first;
-        let x: [&[Chunk]; M] = std::array::from_fn(|m| &self.x.row(token + m)[first..]);
+        let x = tokens::<M>(self.x, token).map(|x| &x[first..]);
         // The panel starts at the span and holds whole chunks.
         let span = Span { first: 0, whole: self.span.chunks(), rest: 0 };
         let sums = span_sums::<S, F32Rows<'_>, R, M>(simd, &self.panel, row, x, span);
         for (r, sums) in sums.iter().enumerate() {
-            for (m, sum) in sums.iter().enumerate() {
+            for (m, sum) in sums.iter().take(self.x.len() - token).enumerate() {
                 self.out[(token + m) * self.strides.token + (row + r) * self.strides.row] += *sum;
             }
         }
     }
+}
+
+/// `M` tokens from `first` on. Past the end the last one is repeated: its products are computed and not used.
+#[inline(always)]
+fn tokens<const M: usize>(x: Rows<'_>, first: usize) -> [&[Chunk]; M] {
+    let last = x.len() - 1;
+    std::array::from_fn(|m| x.row((first + m).min(last)))
 }
 
 /// The span's share of the dot products of `R` rows and `M` tokens: the innermost loop of everything.
@@ -188,6 +196,13 @@ fn span_sums<S: Simd, F: Format, const R: usize, const M: usize>(
 ) -> [[f32; M]; R] {
     let cuts: [F::Cut<'_>; R] = std::array::from_fn(|r| weight.cut(row + r, span));
     let x: [&[Chunk]; M] = std::array::from_fn(|m| &x[m][span.first..][..span.chunks()]);
+    // Once, so that the loop below needs no check.
+    for r in 0..R {
+        assert!(span.whole <= cuts[r].len());
+    }
+    for m in 0..M {
+        assert!(span.whole <= x[m].len());
+    }
     let mut lanes = [[simd.splat(0.0); M]; R];
     for chunk in 0..span.whole {
         let tokens: [S::Vector; M] = load_tokens(simd, x, chunk);

@@ -23,6 +23,7 @@ impl<F: Format> Kernel for Expand<'_, F> {
         for (row, out) in self.rows.zip(self.out.chunks_mut(self.stride)) {
             let cut = self.weight.cut(row, self.span);
             let out = &mut out.as_chunks_mut().0[..self.span.chunks()];
+            assert!(self.span.whole <= cut.len());
             for (chunk, out) in out[..self.span.whole].iter_mut().enumerate() {
                 simd.store(cut.load(simd, chunk), out);
             }

@@ -21,6 +21,9 @@ pub(crate) trait Format: Sync {
 
 /// Part of a row.
 pub(crate) trait Cut {
+    /// Whole chunks.
+    fn len(&self) -> usize;
+
     /// Whole chunk `chunk`.
     fn load<S: Simd>(&self, simd: S, chunk: usize) -> S::Vector;
 
@@ -70,6 +73,11 @@ impl Format for F32Rows<'_> {
 
 impl Cut for F32Cut<'_> {
     #[inline(always)]
+    fn len(&self) -> usize {
+        self.chunks.len()
+    }
+
+    #[inline(always)]
     fn load<S: Simd>(&self, simd: S, chunk: usize) -> S::Vector {
         simd.load(&self.chunks[chunk])
     }
@@ -106,6 +114,11 @@ impl Format for Bf16Rows<'_> {
 
 impl Cut for Bf16Cut<'_> {
     #[inline(always)]
+    fn len(&self) -> usize {
+        self.chunks.len()
+    }
+
+    #[inline(always)]
     fn load<S: Simd>(&self, simd: S, chunk: usize) -> S::Vector {
         simd.bf16(&self.chunks[chunk])
     }
@@ -131,8 +144,18 @@ const FP8_SCALES: usize = SPAN_CHUNKS / FP8_CHUNKS;
 pub(crate) struct Fp8Cut<'a> {
     chunks: &'a [[u8; LANES]],
     rest: &'a [u8],
-    /// Scales times 2^8, which [`Simd::e4m3_div_256`] leaves to us.
+    /// Scales times 2^8, which [`Simd::e4m3_div_256`] leaves to us. NaN where a whole chunk holds a NaN: the dot product
+    /// is NaN all the same, and the inner loop need not look for it.
     scales: [f32; FP8_SCALES],
+}
+
+/// A NaN of either sign without its sign bit.
+const NAN_CODE: u8 = 0x7F;
+
+/// The largest byte without its sign bit.
+#[inline(always)]
+fn largest_magnitude(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0, |largest, byte| largest.max(byte & 0x7F))
 }
 
 impl Format for Fp8Rows<'_> {
@@ -150,11 +173,19 @@ impl Format for Fp8Rows<'_> {
         for (to, from) in scales.iter_mut().zip(&row_scales[span.first / FP8_CHUNKS..]) {
             *to = from * 256.0;
         }
+        if largest_magnitude(chunks.as_flattened()) == NAN_CODE {
+            scales = [f32::NAN; FP8_SCALES];
+        }
         Fp8Cut { chunks, rest, scales }
     }
 }
 
 impl Cut for Fp8Cut<'_> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.chunks.len()
+    }
+
     #[inline(always)]
     fn load<S: Simd>(&self, simd: S, chunk: usize) -> S::Vector {
         let scale = simd.splat(self.scales[chunk / FP8_CHUNKS % FP8_SCALES]);
@@ -196,6 +227,11 @@ impl Format for Int8Rows<'_> {
 
 impl Cut for Int8Cut<'_> {
     #[inline(always)]
+    fn len(&self) -> usize {
+        self.chunks.len()
+    }
+
+    #[inline(always)]
     fn load<S: Simd>(&self, simd: S, chunk: usize) -> S::Vector {
         simd.mul(simd.i8(&self.chunks[chunk]), simd.splat(self.scale))
     }
@@ -205,13 +241,13 @@ impl Cut for Int8Cut<'_> {
     }
 }
 
-/// 4-bit values, two a byte, with a scale per group of whole chunks.
+/// 4-bit values, two a byte, with a scale per group of a power of two of chunks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Int4Rows<'a> {
     pub(crate) packed: &'a [u8],
     pub(crate) row_bytes: usize,
-    /// Chunks per scale.
-    pub(crate) group_chunks: usize,
+    /// Binary logarithm of the number of chunks per scale.
+    pub(crate) group_shift: u32,
     pub(crate) scales: &'a [f32],
     pub(crate) scales_per_row: usize,
 }
@@ -220,7 +256,7 @@ pub(crate) struct Int4Cut<'a> {
     chunks: &'a [[u8; LANES / 2]],
     rest: &'a [u8],
     rest_len: usize,
-    /// One per chunk, so that the inner loop knows nothing of groups.
+    group_shift: u32,
     scales: [f32; SPAN_CHUNKS],
 }
 
@@ -237,21 +273,27 @@ impl Format for Int4Rows<'_> {
         let rest = if span.rest > 0 && chunks.len() > span.whole { &chunks[span.whole][..] } else { rest };
         let row_scales = &self.scales[row * self.scales_per_row..][..self.scales_per_row];
         let mut scales = [0.0; SPAN_CHUNKS];
-        for (chunk, scale) in scales[..span.chunks()].iter_mut().enumerate() {
-            *scale = row_scales[(span.first + chunk) / self.group_chunks];
+        for (to, from) in scales.iter_mut().zip(&row_scales[span.first >> self.group_shift..]) {
+            *to = *from;
         }
-        Int4Cut { chunks: &chunks[..span.whole], rest, rest_len: span.rest, scales }
+        Int4Cut { chunks: &chunks[..span.whole], rest, rest_len: span.rest, group_shift: self.group_shift, scales }
     }
 }
 
 impl Cut for Int4Cut<'_> {
     #[inline(always)]
+    fn len(&self) -> usize {
+        self.chunks.len()
+    }
+
+    #[inline(always)]
     fn load<S: Simd>(&self, simd: S, chunk: usize) -> S::Vector {
-        simd.mul(simd.int4(&self.chunks[chunk]), simd.splat(self.scales[chunk % SPAN_CHUNKS]))
+        let scale = self.scales[(chunk >> self.group_shift) % SPAN_CHUNKS];
+        simd.mul(simd.int4(&self.chunks[chunk]), simd.splat(scale))
     }
 
     fn rest(&self) -> Chunk {
-        let scale = self.scales[self.chunks.len() % SPAN_CHUNKS];
+        let scale = self.scales[(self.chunks.len() >> self.group_shift) % SPAN_CHUNKS];
         let value = |i: usize| i32::from((self.rest[i / 2] >> (4 * (i % 2))) & 0xF) - 8;
         zero_filled((0..self.rest_len).map(|i| value(i) as f32 * scale))
     }

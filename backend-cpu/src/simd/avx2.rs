@@ -107,11 +107,7 @@ impl Simd for Avx2 {
         // SAFETY: `self` proves AVX2 and F16C; the load reads the 16 bytes of `from`.
         unsafe {
             let shifted = _mm256_slli_epi16::<7>(_mm256_cvtepi8_epi16(_mm_loadu_si128(from.as_ptr().cast())));
-            let nan_code = _mm256_set1_epi16(0x3F80);
-            let is_nan = _mm256_cmpeq_epi16(_mm256_and_si256(shifted, nan_code), nan_code);
             let half = _mm256_and_si256(shifted, _mm256_set1_epi16(0xBFFF_u16 as i16));
-            // All bits set is a half-precision NaN.
-            let half = _mm256_or_si256(half, is_nan);
             Pair(_mm256_cvtph_ps(_mm256_castsi256_si128(half)), _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(half)))
         }
     }

@@ -86,17 +86,14 @@ impl Simd for Avx512 {
     }
 
     /// Shifted left by seven, the byte is a half-precision number with the exponent bias off by eight (15 − 7): the
-    /// value times 2^-8, subnormals included. Only the NaN code needs a mask.
+    /// value times 2^-8, subnormals included.
     #[inline(always)]
     fn e4m3_div_256(self, from: &[u8; LANES]) -> __m512 {
         // SAFETY: `self` proves AVX-512 F, BW and VL; the load reads the 16 bytes of `from`.
         unsafe {
             let shifted = _mm256_slli_epi16::<7>(_mm256_cvtepi8_epi16(_mm_loadu_si128(from.as_ptr().cast())));
-            let magnitude = _mm256_and_si256(shifted, _mm256_set1_epi16(0x3F80));
-            let is_nan = _mm256_cmpeq_epi16_mask(magnitude, _mm256_set1_epi16(0x3F80));
             // Bit 14 is the copy of the sign that sign extension left there.
-            let half = _mm256_and_si256(shifted, _mm256_set1_epi16(0xBFFF_u16 as i16));
-            _mm512_cvtph_ps(_mm256_mask_blend_epi16(is_nan, half, _mm256_set1_epi16(0x7E00)))
+            _mm512_cvtph_ps(_mm256_and_si256(shifted, _mm256_set1_epi16(0xBFFF_u16 as i16)))
         }
     }
 

@@ -50,7 +50,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn sum(self, vector: Self::Vector) -> f32;
     /// Widens bf16 bit patterns.
     fn bf16(self, from: &[u16; LANES]) -> Self::Vector;
-    /// Widens e4m3fn bytes to 2^-8 times their value, exactly; NaN bytes give NaN.
+    /// Widens e4m3fn bytes to 2^-8 times their value, exactly. The NaN codes 0x7F and 0xFF give 2^-8 times ±480, the
+    /// number they would be without the exception; the caller looks for them.
     fn e4m3_div_256(self, from: &[u8; LANES]) -> Self::Vector;
     /// Widens integers.
     fn i8(self, from: &[i8; LANES]) -> Self::Vector;

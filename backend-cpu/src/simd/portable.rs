@@ -73,12 +73,10 @@ impl Simd for Portable {
         let mut out = [0.0; LANES];
         for i in 0..LANES {
             let magnitude = u32::from(from[i] & 0x7F);
-            // Exponent bias 7 becomes 127 - 8; a subnormal is its mantissa times 2^-9 · 2^-8; the NaN code gets the
-            // exponent of f32's NaN.
+            // Exponent bias 7 becomes 127 - 8; a subnormal is its mantissa times 2^-9 · 2^-8.
             let normal = (magnitude << 20) + ((127 - 7 - 8) << 23);
             let subnormal = (magnitude as f32 * (1.0 / 131_072.0)).to_bits();
             let bits = if magnitude < 8 { subnormal } else { normal };
-            let bits = if magnitude == 0x7F { 0x7FC0_0000 } else { bits };
             out[i] = f32::from_bits(bits | (u32::from(from[i] & 0x80) << 24));
         }
         out
