@@ -195,26 +195,23 @@ fn span_sums<S: Simd, F: Format, const R: usize, const M: usize>(
     span: Span,
 ) -> [[f32; M]; R] {
     let cuts: [F::Cut<'_>; R] = std::array::from_fn(|r| weight.cut(row + r, span));
-    let x: [&[Chunk]; M] = std::array::from_fn(|m| &x[m][span.first..][..span.chunks()]);
-    // Once, so that the loop below needs no check.
-    for r in 0..R {
-        assert!(span.whole <= cuts[r].len());
-    }
-    for m in 0..M {
-        assert!(span.whole <= x[m].len());
-    }
+    let x: [&[Chunk]; M] = std::array::from_fn(|m| &x[m][span.first..]);
     let mut lanes = [[simd.splat(0.0); M]; R];
-    for chunk in 0..span.whole {
-        let tokens: [S::Vector; M] = load_tokens(simd, x, chunk);
+    // Slices of one known length: the loop needs no check.
+    let whole = span.whole;
+    let stored: [&[_]; R] = std::array::from_fn(|r| &cuts[r].chunks()[..whole]);
+    let tokens: [&[Chunk]; M] = std::array::from_fn(|m| &x[m][..whole]);
+    for i in 0..whole {
+        let tokens = load_tokens(simd, tokens, i);
         for r in 0..R {
-            let w = cuts[r].load(simd, chunk);
+            let w = cuts[r].widen(simd, i, &stored[r][i]);
             for m in 0..M {
                 lanes[r][m] = simd.fma(w, tokens[m], lanes[r][m]);
             }
         }
     }
     if span.rest > 0 {
-        let tokens: [S::Vector; M] = load_tokens(simd, x, span.whole);
+        let tokens = load_tokens(simd, x, whole);
         for r in 0..R {
             let w = simd.load(&cuts[r].rest());
             for m in 0..M {
@@ -222,20 +219,50 @@ fn span_sums<S: Simd, F: Format, const R: usize, const M: usize>(
             }
         }
     }
-    let mut sums = [[0.0; M]; R];
+    let mut sums = sum_lanes(simd, &lanes);
     for r in 0..R {
-        for m in 0..M {
-            sums[r][m] = simd.sum(lanes[r][m]);
+        if cuts[r].hides_nan(simd) {
+            sums[r] = [f32::NAN; M];
+        }
+    }
+    sums
+}
+
+/// The sum of each vector's lanes.
+#[inline(always)]
+fn sum_lanes<S: Simd, const R: usize, const M: usize>(simd: S, lanes: &[[S::Vector; M]; R]) -> [[f32; M]; R] {
+    let mut sums = [[0.0; M]; R];
+    if R % 4 == 0 {
+        for r in (0..R).step_by(4) {
+            for m in 0..M {
+                let four = simd.sum4([lanes[r][m], lanes[r + 1][m], lanes[r + 2][m], lanes[r + 3][m]]);
+                for i in 0..4 {
+                    sums[r + i][m] = four[i];
+                }
+            }
+        }
+    } else if M % 4 == 0 {
+        for r in 0..R {
+            for m in (0..M).step_by(4) {
+                let four = [lanes[r][m], lanes[r][m + 1], lanes[r][m + 2], lanes[r][m + 3]];
+                sums[r][m..m + 4].copy_from_slice(&simd.sum4(four));
+            }
+        }
+    } else {
+        for r in 0..R {
+            for m in 0..M {
+                sums[r][m] = simd.sum(lanes[r][m]);
+            }
         }
     }
     sums
 }
 
 #[inline(always)]
-fn load_tokens<S: Simd, const M: usize>(simd: S, x: [&[Chunk]; M], chunk: usize) -> [S::Vector; M] {
+fn load_tokens<S: Simd, const M: usize>(simd: S, x: [&[Chunk]; M], i: usize) -> [S::Vector; M] {
     let mut tokens = [simd.splat(0.0); M];
     for m in 0..M {
-        tokens[m] = simd.load(&x[m][chunk]);
+        tokens[m] = simd.load(&x[m][i]);
     }
     tokens
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::formats::Cut;
 use super::{Format, Span};
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, LANES, Simd};
 
 /// Writes the span's columns of `rows` to `out`, one row every `stride` values; zeros fill the last chunk.
 pub(crate) struct Expand<'a, F> {
@@ -23,12 +23,14 @@ impl<F: Format> Kernel for Expand<'_, F> {
         for (row, out) in self.rows.zip(self.out.chunks_mut(self.stride)) {
             let cut = self.weight.cut(row, self.span);
             let out = &mut out.as_chunks_mut().0[..self.span.chunks()];
-            assert!(self.span.whole <= cut.len());
-            for (chunk, out) in out[..self.span.whole].iter_mut().enumerate() {
-                simd.store(cut.load(simd, chunk), out);
+            for (i, (stored, out)) in cut.chunks().iter().zip(&mut *out).enumerate() {
+                simd.store(cut.widen(simd, i, stored), out);
             }
             if self.span.rest > 0 {
                 out[self.span.whole] = cut.rest();
+            }
+            if cut.hides_nan(simd) {
+                out.fill([f32::NAN; LANES]);
             }
         }
     }

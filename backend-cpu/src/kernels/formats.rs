@@ -21,14 +21,23 @@ pub(crate) trait Format: Sync {
 
 /// Part of a row.
 pub(crate) trait Cut {
-    /// Whole chunks.
-    fn len(&self) -> usize;
+    /// A chunk as it is stored.
+    type Stored;
 
-    /// Whole chunk `chunk`.
-    fn load<S: Simd>(&self, simd: S, chunk: usize) -> S::Vector;
+    /// The whole chunks.
+    fn chunks(&self) -> &[Self::Stored];
+
+    /// The values of whole chunk `index`, which is `stored`.
+    fn widen<S: Simd>(&self, simd: S, index: usize, stored: &Self::Stored) -> S::Vector;
 
     /// The partial chunk at the end, zeros after it.
     fn rest(&self) -> Chunk;
+
+    /// True where a whole chunk holds a NaN that [`Cut::widen`] does not show: sums over this part are NaN.
+    #[inline(always)]
+    fn hides_nan<S: Simd>(&self, _: S) -> bool {
+        false
+    }
 }
 
 fn zero_filled(values: impl Iterator<Item = f32>) -> Chunk {
@@ -44,6 +53,28 @@ fn zero_filled(values: impl Iterator<Item = f32>) -> Chunk {
 fn split<T>(row: &[T], span: Span) -> (&[[T; LANES]], &[T]) {
     let (chunks, rest) = row[span.first_col()..][..span.whole * LANES + span.rest].as_chunks();
     (&chunks[..span.whole], rest)
+}
+
+/// How far ahead of their use weights are asked for, in bytes. Widening leaves so few loads in flight that the processor's
+/// own prefetching does not reach memory's full rate.
+const PREFETCH_BYTES: usize = 512;
+
+/// Asks for the bytes that follow a chunk at a distance; past the end of a row they are those of the next.
+#[inline(always)]
+fn prefetch<S: Simd, C>(simd: S, stored: &C) {
+    simd.prefetch(std::ptr::from_ref(stored).wrapping_byte_add(PREFETCH_BYTES));
+}
+
+/// The first `N` of a row's remaining scales, zeros where there are fewer.
+#[inline(always)]
+fn first_scales<const N: usize>(scales: &[f32]) -> [f32; N] {
+    // A copy of constant length is a few instructions; the loop is for the end of a row.
+    if let Some(scales) = scales.first_chunk() {
+        return *scales;
+    }
+    let mut out = [0.0; N];
+    out[..scales.len()].copy_from_slice(scales);
+    out
 }
 
 /// f32 values, `stride` apart.
@@ -72,14 +103,16 @@ impl Format for F32Rows<'_> {
 }
 
 impl Cut for F32Cut<'_> {
+    type Stored = Chunk;
+
     #[inline(always)]
-    fn len(&self) -> usize {
-        self.chunks.len()
+    fn chunks(&self) -> &[Chunk] {
+        self.chunks
     }
 
     #[inline(always)]
-    fn load<S: Simd>(&self, simd: S, chunk: usize) -> S::Vector {
-        simd.load(&self.chunks[chunk])
+    fn widen<S: Simd>(&self, simd: S, _: usize, stored: &Chunk) -> S::Vector {
+        simd.load(stored)
     }
 
     fn rest(&self) -> Chunk {
@@ -113,14 +146,17 @@ impl Format for Bf16Rows<'_> {
 }
 
 impl Cut for Bf16Cut<'_> {
+    type Stored = [u16; LANES];
+
     #[inline(always)]
-    fn len(&self) -> usize {
-        self.chunks.len()
+    fn chunks(&self) -> &[[u16; LANES]] {
+        self.chunks
     }
 
     #[inline(always)]
-    fn load<S: Simd>(&self, simd: S, chunk: usize) -> S::Vector {
-        simd.bf16(&self.chunks[chunk])
+    fn widen<S: Simd>(&self, simd: S, _: usize, stored: &[u16; LANES]) -> S::Vector {
+        prefetch(simd, stored);
+        simd.bf16(stored)
     }
 
     fn rest(&self) -> Chunk {
@@ -144,18 +180,8 @@ const FP8_SCALES: usize = SPAN_CHUNKS / FP8_CHUNKS;
 pub(crate) struct Fp8Cut<'a> {
     chunks: &'a [[u8; LANES]],
     rest: &'a [u8],
-    /// Scales times 2^8, which [`Simd::e4m3_div_256`] leaves to us. NaN where a whole chunk holds a NaN: the dot product
-    /// is NaN all the same, and the inner loop need not look for it.
+    /// Scales times 2^8, which [`Simd::e4m3_div_256`] leaves to us.
     scales: [f32; FP8_SCALES],
-}
-
-/// A NaN of either sign without its sign bit.
-const NAN_CODE: u8 = 0x7F;
-
-/// The largest byte without its sign bit.
-#[inline(always)]
-fn largest_magnitude(bytes: &[u8]) -> u8 {
-    bytes.iter().fold(0, |largest, byte| largest.max(byte & 0x7F))
 }
 
 impl Format for Fp8Rows<'_> {
@@ -169,32 +195,35 @@ impl Format for Fp8Rows<'_> {
         let (chunks, rest) = split(&self.values[row * self.cols..], span);
         let blocks = self.cols.div_ceil(FP8_BLOCK);
         let row_scales = &self.scales[row / FP8_BLOCK * blocks..][..blocks];
-        let mut scales = [0.0; FP8_SCALES];
-        for (to, from) in scales.iter_mut().zip(&row_scales[span.first / FP8_CHUNKS..]) {
-            *to = from * 256.0;
-        }
-        if largest_magnitude(chunks.as_flattened()) == NAN_CODE {
-            scales = [f32::NAN; FP8_SCALES];
-        }
-        Fp8Cut { chunks, rest, scales }
+        let scales = first_scales(&row_scales[span.first / FP8_CHUNKS..]);
+        Fp8Cut { chunks, rest, scales: scales.map(|scale| scale * 256.0) }
     }
 }
 
 impl Cut for Fp8Cut<'_> {
+    type Stored = [u8; LANES];
+
     #[inline(always)]
-    fn len(&self) -> usize {
-        self.chunks.len()
+    fn chunks(&self) -> &[[u8; LANES]] {
+        self.chunks
     }
 
     #[inline(always)]
-    fn load<S: Simd>(&self, simd: S, chunk: usize) -> S::Vector {
-        let scale = simd.splat(self.scales[chunk / FP8_CHUNKS % FP8_SCALES]);
-        simd.mul(simd.e4m3_div_256(&self.chunks[chunk]), scale)
+    fn widen<S: Simd>(&self, simd: S, index: usize, stored: &[u8; LANES]) -> S::Vector {
+        prefetch(simd, stored);
+        let scale = simd.splat(self.scales[index / FP8_CHUNKS % FP8_SCALES]);
+        simd.mul(simd.e4m3_div_256(stored), scale)
     }
 
     fn rest(&self) -> Chunk {
         let scale = self.scales[self.chunks.len() / FP8_CHUNKS % FP8_SCALES] / 256.0;
         zero_filled(self.rest.iter().map(|byte| E4M3_TABLE[*byte as usize] * scale))
+    }
+
+    /// Looked for after the bytes were used, when they are in the first-level cache: far cheaper than a mask per chunk.
+    #[inline(always)]
+    fn hides_nan<S: Simd>(&self, simd: S) -> bool {
+        simd.has_e4m3_nan(self.chunks)
     }
 }
 
@@ -226,14 +255,17 @@ impl Format for Int8Rows<'_> {
 }
 
 impl Cut for Int8Cut<'_> {
+    type Stored = [i8; LANES];
+
     #[inline(always)]
-    fn len(&self) -> usize {
-        self.chunks.len()
+    fn chunks(&self) -> &[[i8; LANES]] {
+        self.chunks
     }
 
     #[inline(always)]
-    fn load<S: Simd>(&self, simd: S, chunk: usize) -> S::Vector {
-        simd.mul(simd.i8(&self.chunks[chunk]), simd.splat(self.scale))
+    fn widen<S: Simd>(&self, simd: S, _: usize, stored: &[i8; LANES]) -> S::Vector {
+        prefetch(simd, stored);
+        simd.mul(simd.i8(stored), simd.splat(self.scale))
     }
 
     fn rest(&self) -> Chunk {
@@ -272,24 +304,24 @@ impl Format for Int4Rows<'_> {
         let (chunks, rest) = bytes.as_chunks();
         let rest = if span.rest > 0 && chunks.len() > span.whole { &chunks[span.whole][..] } else { rest };
         let row_scales = &self.scales[row * self.scales_per_row..][..self.scales_per_row];
-        let mut scales = [0.0; SPAN_CHUNKS];
-        for (to, from) in scales.iter_mut().zip(&row_scales[span.first >> self.group_shift..]) {
-            *to = *from;
-        }
+        let scales = first_scales(&row_scales[span.first >> self.group_shift..]);
         Int4Cut { chunks: &chunks[..span.whole], rest, rest_len: span.rest, group_shift: self.group_shift, scales }
     }
 }
 
 impl Cut for Int4Cut<'_> {
+    type Stored = [u8; LANES / 2];
+
     #[inline(always)]
-    fn len(&self) -> usize {
-        self.chunks.len()
+    fn chunks(&self) -> &[[u8; LANES / 2]] {
+        self.chunks
     }
 
     #[inline(always)]
-    fn load<S: Simd>(&self, simd: S, chunk: usize) -> S::Vector {
-        let scale = self.scales[(chunk >> self.group_shift) % SPAN_CHUNKS];
-        simd.mul(simd.int4(&self.chunks[chunk]), simd.splat(scale))
+    fn widen<S: Simd>(&self, simd: S, index: usize, stored: &[u8; LANES / 2]) -> S::Vector {
+        prefetch(simd, stored);
+        let scale = self.scales[(index >> self.group_shift) % SPAN_CHUNKS];
+        simd.mul(simd.int4(stored), simd.splat(scale))
     }
 
     fn rest(&self) -> Chunk {

@@ -25,7 +25,7 @@ pub(crate) use weighted_sum::{Coefficients, WeightedSum};
 
 use crate::simd::{Chunk, LANES};
 
-/// Chunks whose products are summed lane by lane before the lanes are added: 1024 values.
+/// Chunks whose products are summed lane by lane before the lanes are added: 512 values.
 pub(crate) const SPAN_CHUNKS: usize = 64;
 
 /// Values of a full span.

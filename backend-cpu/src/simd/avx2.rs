@@ -60,6 +60,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch<T>(self, address: *const T) {
+        // SAFETY: a hint: no address faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+
+    #[inline(always)]
     fn store(self, vector: Pair, to: &mut Chunk) {
         // SAFETY: `self` proves AVX; a chunk is 64 writable bytes and the stores are unaligned.
         unsafe {
@@ -91,6 +97,22 @@ impl Simd for Avx2 {
         }
     }
 
+    /// Lanes of 128 bits: of `a` and `b`, then of `c` and `d`, then four by four values.
+    #[inline(always)]
+    fn sum4(self, [a, b, c, d]: [Pair; 4]) -> [f32; 4] {
+        // SAFETY: `self` proves AVX; register operations and a store to sixteen writable bytes.
+        unsafe {
+            let eights = [a, b, c, d].map(|v| _mm256_add_ps(v.0, v.1));
+            let [a, b, c, d] = eights.map(|v| _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v)));
+            let ab = _mm_add_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a));
+            let cd = _mm_add_ps(_mm_movelh_ps(c, d), _mm_movehl_ps(d, c));
+            let sums = _mm_add_ps(_mm_shuffle_ps::<0b10_00_10_00>(ab, cd), _mm_shuffle_ps::<0b11_01_11_01>(ab, cd));
+            let mut out = [0.0; 4];
+            _mm_storeu_ps(out.as_mut_ptr(), sums);
+            out
+        }
+    }
+
     #[inline(always)]
     fn bf16(self, from: &[u16; LANES]) -> Pair {
         // SAFETY: `self` proves AVX2; the loads read the 32 bytes of `from`.
@@ -109,6 +131,24 @@ impl Simd for Avx2 {
             let shifted = _mm256_slli_epi16::<7>(_mm256_cvtepi8_epi16(_mm_loadu_si128(from.as_ptr().cast())));
             let half = _mm256_and_si256(shifted, _mm256_set1_epi16(0xBFFF_u16 as i16));
             Pair(_mm256_cvtph_ps(_mm256_castsi256_si128(half)), _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(half)))
+        }
+    }
+
+    #[inline(always)]
+    fn has_e4m3_nan(self, chunks: &[[u8; LANES]]) -> bool {
+        let (pairs, rest) = chunks.as_chunks::<2>();
+        // SAFETY: `self` proves AVX2; the loads read the 32 bytes of a pair and the 16 of a chunk.
+        unsafe {
+            let sign = _mm256_set1_epi8(i8::MIN);
+            let mut largest = _mm256_setzero_si256();
+            for pair in pairs {
+                largest = _mm256_max_epu8(largest, _mm256_or_si256(_mm256_loadu_si256(pair.as_ptr().cast()), sign));
+            }
+            for chunk in rest {
+                let chunk = _mm256_zextsi128_si256(_mm_loadu_si128(chunk.as_ptr().cast()));
+                largest = _mm256_max_epu8(largest, _mm256_or_si256(chunk, sign));
+            }
+            _mm256_movemask_epi8(_mm256_cmpeq_epi8(largest, _mm256_set1_epi8(-1))) != 0
         }
     }
 

@@ -48,6 +48,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch<T>(self, address: *const T) {
+        // SAFETY: a hint: no address faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+
+    #[inline(always)]
     fn store(self, vector: __m512, to: &mut Chunk) {
         // SAFETY: `self` proves AVX-512F; a chunk is 64 writable bytes and the store is unaligned.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), vector) }
@@ -76,6 +82,28 @@ impl Simd for Avx512 {
         }
     }
 
+    /// Halves of `a` and `b` beside each other, those of `c` and `d`, then quarters of all four.
+    #[inline(always)]
+    fn sum4(self, [a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+        // SAFETY: `self` proves AVX-512 F and DQ; register operations and a store to sixteen writable bytes.
+        unsafe {
+            let ab =
+                _mm512_add_ps(_mm512_shuffle_f32x4::<0b01_00_01_00>(a, b), _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b));
+            let cd =
+                _mm512_add_ps(_mm512_shuffle_f32x4::<0b01_00_01_00>(c, d), _mm512_shuffle_f32x4::<0b11_10_11_10>(c, d));
+            let fours = _mm512_add_ps(
+                _mm512_shuffle_f32x4::<0b10_00_10_00>(ab, cd),
+                _mm512_shuffle_f32x4::<0b11_01_11_01>(ab, cd),
+            );
+            let twos = _mm512_add_ps(fours, _mm512_permute_ps::<0b11_10_11_10>(fours));
+            let ones = _mm512_add_ps(twos, _mm512_permute_ps::<0b01_01_01_01>(twos));
+            let first_of_each = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+            let mut out = [0.0; 4];
+            _mm_storeu_ps(out.as_mut_ptr(), _mm512_castps512_ps128(_mm512_permutexvar_ps(first_of_each, ones)));
+            out
+        }
+    }
+
     #[inline(always)]
     fn bf16(self, from: &[u16; LANES]) -> __m512 {
         // SAFETY: `self` proves AVX-512F; the load reads the 32 bytes of `from`.
@@ -94,6 +122,24 @@ impl Simd for Avx512 {
             let shifted = _mm256_slli_epi16::<7>(_mm256_cvtepi8_epi16(_mm_loadu_si128(from.as_ptr().cast())));
             // Bit 14 is the copy of the sign that sign extension left there.
             _mm512_cvtph_ps(_mm256_and_si256(shifted, _mm256_set1_epi16(0xBFFF_u16 as i16)))
+        }
+    }
+
+    #[inline(always)]
+    fn has_e4m3_nan(self, chunks: &[[u8; LANES]]) -> bool {
+        let (quads, rest) = chunks.as_chunks::<4>();
+        // SAFETY: `self` proves AVX-512 F and BW; the loads read the 64 bytes of a quad and the 16 of a chunk.
+        unsafe {
+            let sign = _mm512_set1_epi8(i8::MIN);
+            let mut largest = _mm512_setzero_si512();
+            for quad in quads {
+                largest = _mm512_max_epu8(largest, _mm512_or_si512(_mm512_loadu_si512(quad.as_ptr().cast()), sign));
+            }
+            for chunk in rest {
+                let chunk = _mm512_zextsi128_si512(_mm_loadu_si128(chunk.as_ptr().cast()));
+                largest = _mm512_max_epu8(largest, _mm512_or_si512(chunk, sign));
+            }
+            _mm512_cmpeq_epi8_mask(largest, _mm512_set1_epi8(-1)) != 0
         }
     }
 

@@ -40,6 +40,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn splat(self, value: f32) -> Self::Vector;
     /// Reads a chunk.
     fn load(self, from: &Chunk) -> Self::Vector;
+    /// Asks for the cache line at `address`, which need not be readable.
+    fn prefetch<T>(self, address: *const T);
     /// Writes a chunk.
     fn store(self, vector: Self::Vector, to: &mut Chunk);
     /// `a · b`.
@@ -48,11 +50,15 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn fma(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// The sum of the lanes: lane `i` and `i + 8`, then `i + 4`, `i + 2`, `i + 1`.
     fn sum(self, vector: Self::Vector) -> f32;
+    /// [`Simd::sum`] of each of four vectors.
+    fn sum4(self, vectors: [Self::Vector; 4]) -> [f32; 4];
     /// Widens bf16 bit patterns.
     fn bf16(self, from: &[u16; LANES]) -> Self::Vector;
     /// Widens e4m3fn bytes to 2^-8 times their value, exactly. The NaN codes 0x7F and 0xFF give 2^-8 times ±480, the
     /// number they would be without the exception; the caller looks for them.
     fn e4m3_div_256(self, from: &[u8; LANES]) -> Self::Vector;
+    /// True where one of the e4m3fn bytes is a NaN.
+    fn has_e4m3_nan(self, chunks: &[[u8; LANES]]) -> bool;
     /// Widens integers.
     fn i8(self, from: &[i8; LANES]) -> Self::Vector;
     /// Widens 4-bit values stored as value + 8, the even lane in the low nibble.

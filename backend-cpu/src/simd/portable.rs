@@ -25,6 +25,9 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn prefetch<T>(self, _: *const T) {}
+
+    #[inline(always)]
     fn store(self, vector: Chunk, to: &mut Chunk) {
         *to = vector;
     }
@@ -60,6 +63,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn sum4(self, [a, b, c, d]: [Chunk; 4]) -> [f32; 4] {
+        [self.sum(a), self.sum(b), self.sum(c), self.sum(d)]
+    }
+
+    #[inline(always)]
     fn bf16(self, from: &[u16; LANES]) -> Chunk {
         let mut out = [0.0; LANES];
         for i in 0..LANES {
@@ -80,6 +88,17 @@ impl Simd for Portable {
             out[i] = f32::from_bits(bits | (u32::from(from[i] & 0x80) << 24));
         }
         out
+    }
+
+    #[inline(always)]
+    fn has_e4m3_nan(self, chunks: &[[u8; LANES]]) -> bool {
+        let mut largest = [0; LANES];
+        for chunk in chunks {
+            for i in 0..LANES {
+                largest[i] = largest[i].max(chunk[i] & 0x7F);
+            }
+        }
+        largest.contains(&0x7F)
     }
 
     #[inline(always)]

@@ -9,6 +9,8 @@ enum Decode {
     I8([i8; LANES]),
     Int4([u8; LANES / 2]),
     Sum(Chunk),
+    Sum4([Chunk; 4]),
+    HasNan(Vec<[u8; LANES]>),
 }
 
 impl Kernel for Decode {
@@ -23,6 +25,11 @@ impl Kernel for Decode {
             Decode::I8(from) => simd.i8(&from),
             Decode::Int4(from) => simd.int4(&from),
             Decode::Sum(from) => simd.splat(simd.sum(simd.load(&from))),
+            Decode::HasNan(from) => simd.splat(f32::from(u8::from(simd.has_e4m3_nan(&from)))),
+            Decode::Sum4(from) => {
+                out[..4].copy_from_slice(&simd.sum4(from.map(|chunk| simd.load(&chunk))));
+                return out;
+            }
         };
         simd.store(vector, &mut out);
         out
@@ -46,6 +53,20 @@ fn every_e4m3_byte_is_exact() {
                 } / 256.0;
                 assert_eq!(found.to_bits(), expected.to_bits(), "{level}: {byte:#x} became {found}, not {expected}");
             }
+        }
+    }
+}
+
+#[test]
+fn a_nan_code_is_found_wherever_it_is() {
+    let numbers: Vec<[u8; LANES]> =
+        (0..7).map(|c| std::array::from_fn(|i| [0x7E, 0xFE, 0x3F, 0x80][(c + i) % 4])).collect();
+    for (level, isa) in levels() {
+        assert_eq!(isa.run(Decode::HasNan(numbers.clone()))[0], 0.0, "{level}");
+        for (position, code) in (0..7 * LANES).flat_map(|position| [(position, 0x7F), (position, 0xFF)]) {
+            let mut bytes = numbers.clone();
+            bytes[position / LANES][position % LANES] = code;
+            assert_eq!(isa.run(Decode::HasNan(bytes))[0], 1.0, "{level}: {code:#x} at {position}");
         }
     }
 }
@@ -85,6 +106,10 @@ fn lanes_are_added_in_the_documented_order() {
     }
     for (level, isa) in levels() {
         assert_eq!(isa.run(Decode::Sum(lanes))[0].to_bits(), expected[0].to_bits(), "{level}");
+        // Powers of two scale without rounding.
+        let factors = [1.0, -2.0, 4.0, 0.5];
+        let sums = isa.run(Decode::Sum4(factors.map(|factor| lanes.map(|lane| lane * factor))));
+        assert_eq!(sums[..4], factors.map(|factor| expected[0] * factor), "{level}");
     }
 }
 
