@@ -42,13 +42,17 @@ pub enum TokenizerError {
         /// What the library said.
         reason: String,
     },
-    /// The tokenizer turns ids into text some other way than byte by byte.
-    #[error("{}: decoder: found {found}, accepted ByteLevel; use token ids instead of text with this checkpoint", file.display())]
-    Decoder {
+    /// The tokenizer is made of something else than byte-level BPE.
+    #[error("{}: {section}: found {found}, accepted {accepted}; use token ids instead of text with this checkpoint", file.display())]
+    Part {
         /// The file.
         file: PathBuf,
-        /// `decoder.type` of the file, or `null`.
+        /// Section of the file.
+        section: &'static str,
+        /// Its type in the file, or `null`.
         found: String,
+        /// What may stand there.
+        accepted: &'static str,
     },
     /// A token's id is so large that it cannot belong to a model's vocabulary.
     #[error("{}: a token has id {id}, accepted 0 to {limit}; copy the file again from the checkpoint", file.display())]

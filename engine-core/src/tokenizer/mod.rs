@@ -7,6 +7,7 @@ mod config;
 mod detokenize;
 mod error;
 mod files;
+mod parts;
 mod stop;
 #[cfg(test)]
 mod tests;
@@ -19,11 +20,11 @@ pub use detokenize::DetokenizeStream;
 pub use error::TokenizerError;
 pub use stop::{StopOutput, StopStrings};
 
-use serde::Deserialize;
-use tokenizers::{DecoderWrapper, Tokenizer as HfTokenizer};
+use tokenizers::Tokenizer as HfTokenizer;
 
 use config::TokenizerConfig;
-use files::{json_error, read_text};
+use files::read_text;
+use parts::check_parts;
 use token_table::{TokenKind, TokenTable};
 
 /// Ids above this are taken for a damaged file; the largest published vocabularies are near 2^18.
@@ -167,33 +168,13 @@ fn check_whitespace_runs(text: &str) -> Result<(), TokenizerError> {
     Ok(())
 }
 
-/// The keys of `tokenizer.json` looked at before the library reads it.
-#[derive(Deserialize)]
-struct Outline {
-    model: ModelOutline,
-}
-
-#[derive(Deserialize)]
-struct ModelOutline {
-    continuing_subword_prefix: Option<String>,
-}
-
 /// Builds the library's tokenizer, without the truncation and padding a training script may have left in the file.
 fn load(file: &Path, text: &str) -> Result<HfTokenizer, TokenizerError> {
-    let definition = |reason: String| TokenizerError::Definition { file: file.to_path_buf(), reason };
-    let outline: Outline = serde_json::from_str(text)
-        .map_err(|e| if e.is_data() { definition(e.to_string()) } else { json_error(file, &e) })?;
-    // Byte-level tokenizers have none, and the library panics where a merge is shorter than the prefix.
-    if let Some(prefix) = outline.model.continuing_subword_prefix.filter(|prefix| !prefix.is_empty()) {
-        return Err(definition(format!("model.continuing_subword_prefix is {prefix:?}, accepted null")));
-    }
-    let mut inner: HfTokenizer = text.parse().map_err(|e: tokenizers::Error| definition(e.to_string()))?;
-    if !matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
-        let found = serde_json::to_value(inner.get_decoder()).map_or_else(|e| e.to_string(), |d| d["type"].to_string());
-        return Err(TokenizerError::Decoder { file: file.to_path_buf(), found });
-    }
+    check_parts(file, text)?;
+    let definition = |e: tokenizers::Error| TokenizerError::Definition { file: file.to_owned(), reason: e.to_string() };
+    let mut inner: HfTokenizer = text.parse().map_err(definition)?;
     inner.with_padding(None);
-    inner.with_truncation(None).map_err(|e| definition(e.to_string()))?;
+    inner.with_truncation(None).map_err(definition)?;
     Ok(inner)
 }
 

@@ -201,12 +201,13 @@ fn damaged_files_are_named_with_the_place() {
     let decoder = json.rfind(r#""decoder""#).unwrap();
     let no_decoder = json[..decoder].to_owned() + &json[decoder..].replacen("ByteLevel", "Fuse", 1);
     let error = load_error("tokenizer.json", no_decoder.as_bytes());
-    assert!(matches!(&error, TokenizerError::Decoder { found, .. } if found == "\"Fuse\""), "{error}");
+    assert!(matches!(&error, TokenizerError::Part { section: "decoder", found, .. } if found == "Fuse"), "{error}");
     assert!(error.to_string().contains("tokenizer.json"));
 
     let error = edited(r#""continuing_subword_prefix": null"#, r#""continuing_subword_prefix": "@@@@""#);
-    assert!(matches!(&error, TokenizerError::Definition { .. }), "{error}");
-    assert!(error.to_string().contains("continuing_subword_prefix"), "{error}");
+    assert!(matches!(error, TokenizerError::Part { section: "model.continuing_subword_prefix", .. }), "{error}");
+    let error = edited(r#""normalizers": []"#, r#""normalizers": [{"type": "NFC"}, {"type": "Precompiled"}]"#);
+    assert!(matches!(&error, TokenizerError::Part { section: "normalizer", found, .. } if found == "Precompiled"));
     let error = edited("\"<｜begin▁of▁sentence｜>\"", "\"<｜other｜>\"");
     assert!(matches!(error, TokenizerError::SpecialToken { key: "bos_token", .. }), "{error}");
     let error = load_error("tokenizer_config.json", br#"{"add_bos_token": "yes"}"#);

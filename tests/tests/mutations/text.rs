@@ -1,7 +1,7 @@
 //! Changes to tokenizers and chat templates.
 
 use conformance::harness::Rng;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::json::{broken_documents, cases_at, parsed, places};
 use crate::run::{Case, Content, original};
@@ -11,6 +11,7 @@ const CONFIG: &str = "tokenizer_config.json";
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = tokenizer_cases();
+    cases.extend(foreign_cases());
     cases.extend(config_cases());
     cases.extend(template_cases());
     cases
@@ -42,6 +43,84 @@ fn tokenizer_cases() -> Vec<Case> {
     }
     // Token ids that the model does not have, and special tokens that are gone.
     cases.into_iter().map(|case| case.or_named("token id").or_named(CONFIG)).collect()
+}
+
+/// Parts that other tokenizers have, some of them malformed in ways that only show when they run.
+fn foreign_cases() -> Vec<Case> {
+    let split = |pattern: Value| json!({"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false});
+    let template =
+        |single: Value| json!({"type": "TemplateProcessing", "single": single, "pair": [], "special_tokens": {}});
+    let added = |id: u32, content: &str, special: bool| {
+        json!({"id": id, "content": content, "special": special, "single_word": true, "lstrip": true, "rstrip": true,
+               "normalized": true})
+    };
+    let parts = [
+        ("normalizer", json!({"type": "Precompiled", "precompiled_charsmap": ""})),
+        ("normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"})),
+        ("normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "/////w=="})),
+        ("normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "BAAAAAQAAAA="})),
+        ("normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "CAAAAP////////8="})),
+        ("normalizer", json!({"type": "Replace", "pattern": {"Regex": "("}, "content": "x"})),
+        ("normalizer", json!({"type": "Replace", "pattern": {"Regex": ""}, "content": "xx"})),
+        ("normalizer", json!({"type": "Replace", "pattern": {"String": ""}, "content": "xx"})),
+        ("normalizer", json!({"type": "Prepend", "prepend": ""})),
+        ("normalizer", json!({"type": "Strip", "strip_left": true, "strip_right": true})),
+        ("normalizer", json!({"type": "Sequence", "normalizers": []})),
+        (
+            "normalizer",
+            json!({"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                              "strip_accents": true, "lowercase": true}),
+        ),
+        ("normalizer", json!({"type": "Unknown"})),
+        ("pre_tokenizer", split(json!({"Regex": ""}))),
+        ("pre_tokenizer", split(json!({"String": ""}))),
+        ("pre_tokenizer", split(json!({"Regex": "(a+)+$"}))),
+        ("pre_tokenizer", split(json!({"Regex": "("}))),
+        ("pre_tokenizer", json!({"type": "Metaspace", "replacement": "", "prepend_scheme": "always"})),
+        ("pre_tokenizer", json!({"type": "Digits", "individual_digits": true})),
+        ("pre_tokenizer", json!({"type": "FixedLength", "length": 0})),
+        ("pre_tokenizer", json!({"type": "FixedLength", "length": u64::MAX})),
+        ("post_processor", template(json!([{"SpecialToken": {"id": "absent", "type_id": 0}}]))),
+        ("post_processor", template(json!([{"Sequence": {"id": "A", "type_id": 4_000_000_000u32}}]))),
+        ("post_processor", json!({"type": "BertProcessing", "sep": ["a", 1], "cls": ["b", 2]})),
+        ("truncation", json!({"max_length": 0, "strategy": "LongestFirst", "stride": 0, "direction": "Right"})),
+        ("truncation", json!({"max_length": 1, "strategy": "OnlyFirst", "stride": 9, "direction": "Left"})),
+        (
+            "padding",
+            json!({"strategy": {"Fixed": 1_000_000_000}, "direction": "Right", "pad_to_multiple_of": 0,
+                           "pad_id": 0, "pad_type_id": 0, "pad_token": ""}),
+        ),
+        ("added_tokens", json!([added(0, "", true)])),
+        ("added_tokens", json!([added(0, " ", false), added(0, " ", true)])),
+        ("added_tokens", json!([added(16_777_215, "<｜begin▁of▁sentence｜>", true)])),
+        ("added_tokens", json!([added(u32::MAX, "x", true)])),
+        ("added_tokens", json!((0..2000u32).map(|i| added(i, &"a".repeat(i as usize + 1), false)).collect::<Vec<_>>())),
+        ("model", json!({"type": "BPE", "vocab": {}, "merges": []})),
+        ("model", json!({"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": []})),
+        ("model", json!({"type": "BPE", "vocab": {"a": 0}, "merges": ["a a"]})),
+        ("model", json!({"type": "BPE", "vocab": {"a": 0, "aa": 1}, "merges": [["a", "a"]], "dropout": 2.0})),
+        ("model", json!({"type": "BPE", "vocab": {"a": 0, "aa": 1}, "merges": [["a", "a"]], "dropout": 0.5})),
+        ("model", json!({"type": "BPE", "vocab": {"a": 0}, "merges": [], "unk_token": "absent"})),
+        ("model", json!({"type": "BPE", "vocab": {"a": 0}, "merges": [], "end_of_word_suffix": "</w>"})),
+        ("model", json!({"type": "BPE", "vocab": {"a": 0}, "merges": [], "byte_fallback": true, "fuse_unk": true})),
+        (
+            "model",
+            json!({"type": "WordPiece", "vocab": {}, "unk_token": "x", "max_input_chars_per_word": 0,
+                         "continuing_subword_prefix": ""}),
+        ),
+        ("model", json!({"type": "WordLevel", "vocab": {}, "unk_token": "x"})),
+        ("model", json!({"type": "Unigram", "vocab": [], "unk_id": 5})),
+        ("model", json!({"type": "Unigram", "vocab": [["a", -1e308]], "unk_id": null})),
+    ];
+    let root = parsed(TOKENIZER);
+    let cases = parts.into_iter().map(|(key, value)| {
+        let name = format!("{key} = {}", value.to_string().chars().take(90).collect::<String>());
+        let mut root = root.clone();
+        root[key] = value;
+        Case::new(TOKENIZER, name, Content::Bytes(serde_json::to_vec(&root).unwrap()))
+    });
+    // Special tokens that are gone, text that cannot be encoded, ids that the model does not have.
+    cases.map(|case| case.or_named(CONFIG).or_named("cannot be encoded").or_named("token id")).collect()
 }
 
 fn config_cases() -> Vec<Case> {
