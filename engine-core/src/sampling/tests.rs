@@ -267,3 +267,48 @@ fn logprobs_are_the_models_own() {
         Sampler::new(zero, &[], 0).sample(&mut logits.clone(), History::default(), &mut Default::default()).unwrap();
     assert!(token.logprob.is_some() && token.top_logprobs.is_empty());
 }
+
+/// Whatever `validate` accepts, on whatever a broken model gives: an id that may be chosen, or a reason why none can.
+#[test]
+fn accepted_parameters_never_choose_what_cannot_be_chosen() {
+    let mut rng = Pcg64::seed_from_u64(29);
+    let mut below = |n: usize| (rng.next_u64() % n as u64) as usize;
+    let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 1e-45, 0.0, -0.0, 1.0, -30.0];
+    let (mut num_chosen, mut num_refused) = (0, 0);
+    for _ in 0..20_000 {
+        let vocab_size = [1, 2, 17, 100][below(4)];
+        let num_odd = [1, 3, odd.len()][below(3)];
+        let mut logits: Vec<f32> = (0..vocab_size).map(|_| odd[below(num_odd)]).collect();
+        let token = |below: &mut dyn FnMut(usize) -> usize| below(vocab_size) as u32;
+        let params = SamplingParams {
+            temperature: [0.0, 1e-30, 1e-5, 1.0, 1e30, f32::MAX][below(6)],
+            top_p: [0.0, 1e-30, 0.5, 1.0][below(4)],
+            top_k: [0, 1, vocab_size, usize::MAX][below(4)],
+            min_p: [0.0, 1e-30, 0.5, 1.0][below(4)],
+            seed: Some(below(9) as u64),
+            min_tokens: [0, 2, usize::MAX][below(3)],
+            presence_penalty: [0.0, -2.0, 2.0][below(3)],
+            frequency_penalty: [0.0, -2.0, 2.0][below(3)],
+            repetition_penalty: [1.0, f32::MIN_POSITIVE, f32::MAX][below(3)],
+            logit_bias: (0..below(3)).map(|_| (token(&mut below), [f32::MIN, -1.0, f32::MAX][below(3)])).collect(),
+            stop_token_ids: (0..below(3)).map(|_| token(&mut below)).collect(),
+            logprobs: [None, Some(0), Some(vocab_size)][below(3)],
+            ..SamplingParams::default()
+        };
+        assert_eq!(params.validate(vocab_size), Ok(()));
+        let output: Vec<u32> = (0..below(4)).map(|_| token(&mut below)).collect();
+        let usable: Vec<bool> = logits.iter().map(|l| !l.is_nan() && *l != f32::NEG_INFINITY).collect();
+        let forbidden = |id: u32| output.len() < params.min_tokens && params.stop_token_ids.contains(&id);
+        let mut sampler = Sampler::new(params.clone(), &[], 0);
+        let history = History { prompt: &[0], output: &output };
+        match sampler.sample(&mut logits, history, &mut SamplingScratch::default()) {
+            Ok(chosen) => {
+                assert!(usable[chosen.id as usize] && !forbidden(chosen.id), "{chosen:?} {params:?}");
+                num_chosen += 1;
+            }
+            Err(SamplingError::NoCandidate { .. }) => num_refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(num_chosen > 5000 && num_refused > 1000, "{num_chosen} {num_refused}");
+}
