@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use backend_cpu::{CpuBackend, CpuOptions};
+use bathysphere::{Device, Engine, SamplingParams, ScoreOptions};
 use conformance::golden::{load_tiny, model_dir, relative_error};
 use engine_core::backend::{SequenceStep, StepLimits};
 use engine_core::config::ModelConfig;
@@ -137,4 +138,28 @@ fn steady_decoding_holds_no_more_memory_step_after_step() {
     assert!(change.bytes_allocated <= change.bytes_deallocated + 4096, "memory grows: {change:?}");
     assert_eq!(change.reallocations, 0, "a buffer still grows: {change:?}");
     assert!(change.allocations <= 200 * 2, "steps allocate: {change:?}");
+}
+
+/// Generations, cancelled ones and scores leave nothing behind in the engine.
+#[test]
+fn a_thousand_short_generations_hold_no_memory() {
+    let _alone = ALONE.lock().unwrap();
+    let engine = Engine::builder(model_dir("fp8")).device(Device::Cpu).max_num_seqs(2).build().unwrap();
+    let params = || SamplingParams { max_tokens: Some(2), seed: Some(1), logprobs: Some(3), ..Default::default() };
+    let round = |i: u32| {
+        let stream = engine.stream(vec![5 + i % 7, 6], params()).unwrap();
+        match i % 5 {
+            0 => drop(stream),
+            1 => drop(engine.score(&[5, 6, 7], ScoreOptions::default()).unwrap()),
+            _ => drop(stream.collect_all().unwrap()),
+        }
+    };
+    (0..100).for_each(round);
+    let memory = Region::new(ALLOCATOR);
+    (0..1000).for_each(round);
+    // The last ones that were dropped are taken out with the next step.
+    engine.generate(vec![5, 6], params()).unwrap();
+    let change = memory.change();
+    println!("1000 generations: {change:?}");
+    assert!(change.bytes_allocated <= change.bytes_deallocated + 16_384, "memory grows: {change:?}");
 }

@@ -56,7 +56,7 @@ impl Active {
             num_generated: 0,
             text,
             sink,
-            submitted: Instant::now(),
+            submitted: request.submitted,
             first_token: None,
         }
     }

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 pub use builder::{EngineBuilder, Loader, NoDevice, OpenDevice};
 pub use logits::{LogitChunk, LogitStream};
@@ -217,7 +218,8 @@ impl Engine {
         let room = window - prompt.len();
         let max_tokens = params.max_tokens.map_or(room, |max| max.min(room));
         let (sink, stream) = stream::token_stream(self.clone());
-        self.send(Command::Generate { request: CheckedRequest { prompt, params, max_tokens }, sink })?;
+        let request = CheckedRequest { prompt, params, max_tokens, submitted: Instant::now() };
+        self.send(Command::Generate { request, sink })?;
         Ok(stream)
     }
 

@@ -1,5 +1,7 @@
 //! What goes in and what comes out.
 
+use std::time::Instant;
+
 use serde::Serialize;
 
 use crate::sampling::{SamplingParams, TokenLogprob};
@@ -122,6 +124,7 @@ pub(super) struct CheckedRequest {
     pub(super) prompt: Vec<u32>,
     pub(super) params: SamplingParams,
     pub(super) max_tokens: usize,
+    pub(super) submitted: Instant,
 }
 
 /// Why a request was refused before it ran.

@@ -75,7 +75,7 @@ impl Scheduler {
         self.num_preemptions
     }
 
-    /// Fills `step` with the next step's sequences; empty when idle. Blocks for the scheduled tokens are held on return.
+    /// Fills `step` with the next step's sequences; empty when idle, or when lent blocks leave no room. Blocks for the scheduled tokens are held on return.
     pub fn schedule(&mut self, step: &mut Vec<Scheduled>) {
         step.clear();
         let mut budget = self.limits.max_num_batched_tokens;
@@ -148,8 +148,9 @@ impl Scheduler {
         self.waiting.retain(|sequence| !done(sequence.id()));
     }
 
-    /// Frees every block (running sequences wait to be recomputed) and lends the pool for one sequence run outside the
-    /// schedule; the table's blocks come back through [`Scheduler::return_blocks`].
+    /// Lends the blocks of `num_tokens` tokens for a window run beside the schedule, preempting the last arrivals where
+    /// too few are free. The table comes back through [`Scheduler::return_blocks`]; until then
+    /// [`Scheduler::schedule`] may find no room for anything.
     pub fn lend_blocks(&mut self, num_tokens: usize) -> Vec<u32> {
         let mut block_table = Vec::new();
         let num_blocks = num_tokens.div_ceil(self.limits.block_size);
