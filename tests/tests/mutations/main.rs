@@ -6,9 +6,14 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod json;
+mod quantised;
 mod run;
 mod shards;
 mod text;
+
+use bathysphere::Precision;
+use bathysphere::convert::{ConvertOptions, convert_checkpoint};
+use conformance::golden::model_dir;
 
 use run::Tally;
 
@@ -35,6 +40,23 @@ fn tokenizers_and_templates() {
     let mut tally = Tally::default();
     for case in text::cases() {
         tally.run(case);
+    }
+    tally.finish(300);
+}
+
+#[test]
+fn int8_and_int4_checkpoints() {
+    let mut tally = Tally::default();
+    let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let int8 = [(".weight", "I8"), (".weight_scale", "F32")];
+    let int4 = [(".weight_packed", "I32"), (".weight_scale", "F32"), (".weight_shape", "I64")];
+    for (precision, stored) in [(Precision::Int8, &int8[..]), (Precision::Int4, &int4[..])] {
+        let dir = root.path().join(precision.to_string());
+        let options = ConvertOptions { policy: precision.into() };
+        convert_checkpoint(&model_dir("fp8"), &dir, &options, &mut |_| {}).unwrap();
+        for case in quantised::cases(&dir, stored) {
+            tally.run(case);
+        }
     }
     tally.finish(300);
 }

@@ -22,8 +22,10 @@ use engine_core::weights::Checkpoint;
 /// The longest that a case may take, on a machine that is busy with other tests.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 
-/// One changed file.
+/// One changed file of a checkpoint.
 pub(crate) struct Case {
+    /// The checkpoint.
+    base: PathBuf,
     /// What was changed.
     name: String,
     /// The file.
@@ -49,7 +51,13 @@ pub(crate) enum Content {
 impl Case {
     pub(crate) fn new(file: &str, name: impl Into<String>, content: Content) -> Self {
         let name = format!("{file}: {}", name.into());
-        Self { name, file: file.to_owned(), content, culprits: vec![file.to_owned()] }
+        Self { base: model_dir("fp8"), name, file: file.to_owned(), content, culprits: vec![file.to_owned()] }
+    }
+
+    /// Of another checkpoint than the tiny FP8 model.
+    pub(crate) fn of(mut self, base: &Path) -> Self {
+        self.base = base.to_owned();
+        self
     }
 
     /// Also accepts an error that names `culprit`.
@@ -91,9 +99,9 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn run(&mut self, case: Case) {
-        let Case { name, file, content, culprits } = case;
+        let Case { base, name, file, content, culprits } = case;
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        link_model(dir.path(), &file, content);
+        link_model(&base, dir.path(), &file, content);
         let path = dir.path().to_owned();
         let number = self.num_cases;
         self.num_cases += 1;
@@ -129,8 +137,8 @@ impl Tally {
 }
 
 /// The model's files, linked, except for the changed one.
-fn link_model(dir: &Path, changed: &str, content: Content) {
-    for entry in fs::read_dir(model_dir("fp8")).unwrap() {
+fn link_model(base: &Path, dir: &Path, changed: &str, content: Content) {
+    for entry in fs::read_dir(base).unwrap() {
         let from = entry.unwrap().path();
         let to: PathBuf = dir.join(from.file_name().unwrap());
         if to.file_name().unwrap() != changed && fs::hard_link(&from, &to).is_err() {
@@ -147,7 +155,7 @@ fn link_model(dir: &Path, changed: &str, content: Content) {
             file.set_len(len as u64).unwrap();
         }
         Content::Patched(patches) => {
-            fs::copy(model_dir("fp8").join(changed), &to).unwrap();
+            fs::copy(base.join(changed), &to).unwrap();
             let mut file = File::options().write(true).open(to).unwrap();
             for (at, bytes) in patches {
                 file.seek(SeekFrom::Start(at as u64)).unwrap();

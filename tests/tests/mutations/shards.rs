@@ -1,7 +1,10 @@
 //! Changes to safetensors files: headers, lengths, values.
 
+use std::fs;
 use std::ops::Range;
+use std::path::Path;
 
+use conformance::golden::model_dir;
 use conformance::harness::Rng;
 use serde_json::{Value, json};
 
@@ -12,7 +15,7 @@ use crate::run::{Case, Content, original};
 const FILE: &str = "model-00001-of-000002.safetensors";
 
 pub(crate) fn cases() -> Vec<Case> {
-    let shard = Shard::read();
+    let shard = Shard::read(&model_dir("fp8"), FILE);
     let mut cases = header_cases(&shard);
     cases.extend(length_cases(&shard));
     cases.extend(value_cases(&shard));
@@ -20,7 +23,8 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-struct Shard {
+pub(crate) struct Shard {
+    file: String,
     header: Value,
     /// Where the values start.
     data_start: usize,
@@ -28,10 +32,11 @@ struct Shard {
 }
 
 impl Shard {
-    fn read() -> Self {
-        let bytes = original(FILE);
+    pub(crate) fn read(dir: &Path, file: &str) -> Self {
+        let bytes = fs::read(dir.join(file)).unwrap();
         let data_start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-        Self { header: serde_json::from_slice(&bytes[8..data_start]).unwrap(), data_start, len: bytes.len() }
+        let header = serde_json::from_slice(&bytes[8..data_start]).unwrap();
+        Self { file: file.to_owned(), header, data_start, len: bytes.len() }
     }
 
     /// The file with another header, its values zeros.
@@ -48,7 +53,7 @@ impl Shard {
     }
 
     /// The first tensors whose names end so, and of this type.
-    fn tensors(&self, suffix: &str, dtype: &str, most: usize) -> Vec<String> {
+    pub(crate) fn tensors(&self, suffix: &str, dtype: &str, most: usize) -> Vec<String> {
         let map = self.header.as_object().unwrap();
         let wanted = map.iter().filter(|(name, entry)| name.ends_with(suffix) && entry["dtype"] == dtype);
         let tensors: Vec<String> = wanted.take(most).map(|(name, _)| name.clone()).collect();
@@ -57,7 +62,6 @@ impl Shard {
     }
 }
 
-/// Each field of some tensors' entries, with values that are wrong there.
 fn header_cases(shard: &Shard) -> Vec<Case> {
     let tensors = [
         shard.tensors("_scale_inv", "F32", 1),
@@ -66,22 +70,28 @@ fn header_cases(shard: &Shard) -> Vec<Case> {
         shard.tensors("embed_tokens.weight", "BF16", 1),
         shard.tensors("e_score_correction_bias", "F32", 1),
     ];
+    let mut cases = entry_cases(shard, &tensors.concat());
+    for header in ["", "{", "{}", "null", "[]", "{\"__metadata__\": 1}", "{\"__metadata__\": {\"a\": 1}}", "\u{FFFD}"] {
+        cases.push(Case::new(FILE, format!("header {header:?}"), shard.with_header(header.as_bytes())));
+    }
+    cases
+}
+
+/// Each field of the tensors' entries, with values that are wrong there.
+pub(crate) fn entry_cases(shard: &Shard, tensors: &[String]) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |tensor: &str, steps: &[&str], value: Option<Value>| {
         let name = format!("{} = {value:?}", steps.join("."));
         let place: Vec<Step> = steps.iter().map(|step| Step::Key((*step).to_owned())).collect();
         let content = shard.with_header(&changed(shard.header.clone(), &place, value));
-        cases.push(Case::new(FILE, name, content).or_named(tensor));
+        cases.push(Case::new(&shard.file, name, content).or_named(tensor));
     };
-    for tensor in tensors.concat() {
-        add(&tensor, &[&tensor], None);
+    for tensor in tensors {
+        add(tensor, &[tensor], None);
         for (field, values) in header_values() {
-            add(&tensor, &[&tensor, field], None);
-            values.into_iter().for_each(|value| add(&tensor, &[&tensor, field], Some(value)));
+            add(tensor, &[tensor, field], None);
+            values.into_iter().for_each(|value| add(tensor, &[tensor, field], Some(value)));
         }
-    }
-    for header in ["", "{", "{}", "null", "[]", "{\"__metadata__\": 1}", "{\"__metadata__\": {\"a\": 1}}", "\u{FFFD}"] {
-        cases.push(Case::new(FILE, format!("header {header:?}"), shard.with_header(header.as_bytes())));
     }
     cases
 }
@@ -173,7 +183,7 @@ fn value_cases(shard: &Shard) -> Vec<Case> {
 }
 
 /// One value of `tensor`, or all of it, replaced.
-fn overwritten(shard: &Shard, rng: &mut Rng, tensor: &str, value: &[u8]) -> Case {
+pub(crate) fn overwritten(shard: &Shard, rng: &mut Rng, tensor: &str, value: &[u8]) -> Case {
     let range = shard.range(tensor);
     let num_values = range.len() / value.len();
     let (place, at, bytes) = match rng.below(3) {
@@ -186,5 +196,5 @@ fn overwritten(shard: &Shard, rng: &mut Rng, tensor: &str, value: &[u8]) -> Case
     let content = Content::Patched(vec![(at, bytes)]);
     // What a device refuses it refuses by module: `model.layers.0.mlp`.
     let module: Vec<&str> = tensor.split('.').take(4).collect();
-    Case::new(FILE, format!("{tensor} {place} = {value:02x?}"), content).or_named(&module.join("."))
+    Case::new(&shard.file, format!("{tensor} {place} = {value:02x?}"), content).or_named(&module.join("."))
 }
