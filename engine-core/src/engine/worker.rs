@@ -148,6 +148,7 @@ impl Worker {
         }
     }
 
+    /// Runs one step of what the scheduler chooses, and draws its tokens.
     fn step(&mut self) -> Result<(), StepError> {
         let scratch = &mut self.scratch;
         self.scheduler.schedule(&mut scratch.step);
