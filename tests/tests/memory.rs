@@ -34,7 +34,7 @@ const CHUNK: usize = 2048;
 const CONFIG: &str = r#"{
   "model_type": "deepseek_v3", "vocab_size": 256, "hidden_size": 32, "intermediate_size": 64,
   "moe_intermediate_size": 16, "num_hidden_layers": 1, "num_nextn_predict_layers": 0, "num_attention_heads": 1,
-  "num_key_value_heads": 1, "q_lora_rank": 16, "kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16,
+  "num_key_value_heads": 1, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16,
   "v_head_dim": 16, "n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2, "n_group": 2,
   "topk_group": 1, "topk_method": "noaux_tc", "scoring_func": "sigmoid", "norm_topk_prob": true,
   "routed_scaling_factor": 2.5, "first_k_dense_replace": 0, "moe_layer_freq": 1, "hidden_act": "silu",

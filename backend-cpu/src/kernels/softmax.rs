@@ -25,64 +25,87 @@ impl Kernel for OnlineSoftmax<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, _: S) {
-        for first in (0..self.max_and_sum.len()).step_by(LANES) {
-            let decay = self.up_to_sixteen(first);
-            let values = self.values[first * self.stride..].chunks_mut(self.stride);
-            for (values, decay) in values.zip(decay).take(self.max_and_sum.len() - first) {
-                values.iter_mut().for_each(|value| *value *= decay);
+        let num_queries = self.max_and_sum.len();
+        let mut query = 0;
+        while query + LANES <= num_queries {
+            let decay = self.sixteen_queries(query);
+            for (lane, decay) in decay.into_iter().enumerate() {
+                self.scale_values(query + lane, decay);
             }
+            query += LANES;
+        }
+        while query < num_queries {
+            let decay = self.one_query(query);
+            self.scale_values(query, decay);
+            query += 1;
         }
     }
 }
 
 impl OnlineSoftmax<'_> {
-    /// The queries from `first` on; returns the factor on what each had before.
+    /// One query in each lane; returns the factors on what they had before.
     #[inline(always)]
-    fn up_to_sixteen(&mut self, first: usize) -> Chunk {
+    fn sixteen_queries(&mut self, first: usize) -> Chunk {
         let num_queries = self.max_and_sum.len();
-        let lanes = LANES.min(num_queries - first);
-        let (mut max, mut sum) = ([f32::NEG_INFINITY; LANES], [0.0; LANES]);
-        for (lane, [old_max, _]) in self.max_and_sum[first..][..lanes].iter().enumerate() {
-            max[lane] = *old_max;
+        let (mut max, mut sum, mut decay) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+        for lane in 0..LANES {
+            max[lane] = self.max_and_sum[first + lane][0];
         }
         let old_max = max;
         for key in self.scores.chunks_mut(num_queries) {
-            let scores = &mut key[first..][..lanes];
-            let mut chunk = load(scores);
+            let scores = &mut key[first..][..LANES];
             for lane in 0..LANES {
-                chunk[lane] *= self.scale;
-                max[lane] = max[lane].max(chunk[lane]);
+                scores[lane] *= self.scale;
+                max[lane] = max[lane].max(scores[lane]);
             }
-            scores.copy_from_slice(&chunk[..lanes]);
         }
         for key in self.scores.chunks_mut(num_queries) {
-            let scores = &mut key[first..][..lanes];
-            let mut chunk = load(scores);
+            let scores = &mut key[first..][..LANES];
             for lane in 0..LANES {
-                chunk[lane] = exp_of_negative(chunk[lane] - max[lane]);
-                sum[lane] += chunk[lane];
+                scores[lane] = exp_of_negative(scores[lane] - max[lane]);
+                sum[lane] += scores[lane];
             }
-            scores.copy_from_slice(&chunk[..lanes]);
         }
-        let mut decay = [0.0; LANES];
         for lane in 0..LANES {
             decay[lane] = exp_of_negative(old_max[lane] - max[lane]);
-        }
-        for (lane, state) in self.max_and_sum[first..][..lanes].iter_mut().enumerate() {
-            *state = [max[lane], state[1] * decay[lane] + sum[lane]];
+            let old_sum = self.max_and_sum[first + lane][1];
+            self.max_and_sum[first + lane] = [max[lane], old_sum * decay[lane] + sum[lane]];
         }
         decay
     }
-}
 
-#[inline(always)]
-fn load(scores: &[f32]) -> Chunk {
-    let mut chunk = [0.0; LANES];
-    match scores.first_chunk::<LANES>() {
-        Some(whole) => chunk = *whole,
-        None => chunk[..scores.len()].copy_from_slice(scores),
+    /// One key in each lane, for the queries that do not fill a vector: the same values in the same order.
+    #[inline(always)]
+    fn one_query(&mut self, query: usize) -> f32 {
+        let num_queries = self.max_and_sum.len();
+        let [old_max, old_sum] = self.max_and_sum[query];
+        let (mut max, mut sum) = (old_max, 0.0);
+        for key in self.scores.chunks_mut(num_queries) {
+            key[query] *= self.scale;
+            max = max.max(key[query]);
+        }
+        for keys in self.scores.chunks_mut(LANES * num_queries) {
+            let mut lanes = [0.0; LANES];
+            for (lane, key) in lanes.iter_mut().zip(keys.chunks(num_queries)) {
+                *lane = key[query] - max;
+            }
+            for lane in &mut lanes {
+                *lane = exp_of_negative(*lane);
+            }
+            for (lane, key) in lanes.into_iter().zip(keys.chunks_mut(num_queries)) {
+                key[query] = lane;
+                sum += lane;
+            }
+        }
+        let decay = exp_of_negative(old_max - max);
+        self.max_and_sum[query] = [max, old_sum * decay + sum];
+        decay
     }
-    chunk
+
+    #[inline(always)]
+    fn scale_values(&mut self, query: usize, decay: f32) {
+        self.values[query * self.stride..][..self.stride].iter_mut().for_each(|value| *value *= decay);
+    }
 }
 
 /// e^x for x ≤ 0, within two units in the last place; 0 below −87, where e^x nears the subnormal numbers. NaN stays.

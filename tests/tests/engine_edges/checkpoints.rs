@@ -158,7 +158,8 @@ fn paths_may_be_relative_and_hold_spaces_and_any_letters() {
     assert_eq!(tokens_of("./../models/./tiny-deepseek-v3-fp8/"), usual_tokens());
     let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     // Quotes and line ends are letters like others where the file system has them.
-    let dir = root.path().join(if cfg!(unix) { "модель 模型 🐚 'q\"\n%s" } else { "модель 模型 🐚 %s" });
+    let dir =
+        root.path().join(if cfg!(unix) { "модель 模型 🐚 'q\"\n%s" } else { "модель 模型 🐚 %s" });
     fs::create_dir(&dir).unwrap();
     copy_model(&dir, |_| true);
     assert_eq!(tokens_of(&dir), usual_tokens());
