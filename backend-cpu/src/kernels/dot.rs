@@ -232,7 +232,7 @@ fn span_sums<S: Simd, F: Format, const R: usize, const M: usize>(
 #[inline(always)]
 fn sum_lanes<S: Simd, const R: usize, const M: usize>(simd: S, lanes: &[[S::Vector; M]; R]) -> [[f32; M]; R] {
     let mut sums = [[0.0; M]; R];
-    if R % 4 == 0 {
+    if R.is_multiple_of(4) {
         for r in (0..R).step_by(4) {
             for m in 0..M {
                 let four = simd.sum4([lanes[r][m], lanes[r + 1][m], lanes[r + 2][m], lanes[r + 3][m]]);
@@ -241,7 +241,7 @@ fn sum_lanes<S: Simd, const R: usize, const M: usize>(simd: S, lanes: &[[S::Vect
                 }
             }
         }
-    } else if M % 4 == 0 {
+    } else if M.is_multiple_of(4) {
         for r in 0..R {
             for m in (0..M).step_by(4) {
                 let four = [lanes[r][m], lanes[r][m + 1], lanes[r][m + 2], lanes[r][m + 3]];
