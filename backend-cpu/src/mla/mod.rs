@@ -2,7 +2,7 @@
 //!
 //! The cache holds, per layer and slot, `kv_c` and the rotated `k_pe`, each in whole chunks. Queries keep their two
 //! parts the same way, so that a score is one dot product over both. The form of attention is decided in
-//! [`Mla::attention`]: [absorbed] scores queries against the latents themselves, [expanded] widens
+//! [`Mla::attention`]: [absorbed](absorbed) scores queries against the latents themselves, [expanded](expanded) widens
 //! the latents to keys and values first. Both go through the positions of a sequence in [tiles](online) that start at
 //! multiples of a constant, so the order of every sum follows from positions alone.
 
