@@ -13,7 +13,7 @@ const MAX_LINES: usize = 600;
 const SKIPPED: [&str; 3] = ["target", "models", ".git"];
 
 /// Folders of library crates: no environment, no output.
-const LIBRARIES: [&str; 3] = ["src/", "engine-core/", "backend-"];
+const LIBRARIES: [&str; 4] = ["src/", "engine-core/", "backend-", "gpu-common/"];
 
 /// Where a vendor's feature may be asked for.
 const FEATURE_GATES: [&str; 2] = ["src/device.rs", "tests/"];
