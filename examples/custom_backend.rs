@@ -7,8 +7,7 @@
 use std::error::Error;
 use std::sync::{Arc, Mutex};
 
-use bathysphere::backend::*;
-use bathysphere::quant::HostWeight;
+use bathysphere::backend::{ActTensor, Backend, Routing, StepError, delegate_backend};
 use bathysphere::reference::{Numerics, ReferenceBackend};
 use bathysphere::{Engine, SamplingParams};
 
@@ -20,37 +19,23 @@ struct CountingBackend {
     load: Load,
 }
 
-/// Methods that are the inner backend's.
-macro_rules! inner {
-    ($(fn $name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
-        $(fn $name(&self, $($arg: $type),*) -> $result { self.inner.$name($($arg),*) })*
-    };
-}
-
-type R = ReferenceBackend;
-type Stream = <R as Backend>::Stream;
-type Buffer = <R as Backend>::Buffer;
-type Step = Result<(), StepError>;
+type Buffer = <ReferenceBackend as Backend>::Buffer;
+type Stream = <ReferenceBackend as Backend>::Stream;
 
 impl Backend for CountingBackend {
-    type Act = <R as Backend>::Act;
-    type Buffer = Buffer;
-    type Stream = Stream;
-    type Embedding = <R as Backend>::Embedding;
-    type Norm = <R as Backend>::Norm;
-    type Linear = <R as Backend>::Linear;
-    type Ffn = <R as Backend>::Ffn;
-    type Mla = <R as Backend>::Mla;
-    type Gate = <R as Backend>::Gate;
-    type Experts = <R as Backend>::Experts;
-    type Queries = <R as Backend>::Queries;
-    type LatentCache = <R as Backend>::LatentCache;
+    delegate_backend!(inner: ReferenceBackend; types, device, prepare, ops except [moe_gate]);
 
     /// The operation that differs.
-    fn moe_gate(&self, s: &mut Stream, gate: &Self::Gate, x: &ActTensor<R>, routing: &mut Routing<Buffer>) -> Step {
-        self.inner.moe_gate(s, gate, x, routing)?;
+    fn moe_gate(
+        &self,
+        stream: &mut Stream,
+        gate: &Self::Gate,
+        x: &ActTensor<Self>,
+        routing: &mut Routing<Buffer>,
+    ) -> Result<(), StepError> {
+        self.inner.moe_gate(stream, gate, x, routing)?;
         let mut ids = Vec::new();
-        routing.ids.read(&self.inner, s, &mut ids)?;
+        routing.ids.read(&self.inner, stream, &mut ids)?;
         if let Ok(mut load) = self.load.lock() {
             for id in ids {
                 let expert = id as usize;
@@ -61,45 +46,6 @@ impl Backend for CountingBackend {
             }
         }
         Ok(())
-    }
-
-    fn mla_prolog(
-        &self,
-        s: &mut Stream,
-        mla: &Self::Mla,
-        step: LayerStep<'_, Buffer>,
-        io: MlaPrologIo<'_, Self>,
-    ) -> Step {
-        let MlaPrologIo { x, cache, queries } = io;
-        self.inner.mla_prolog(s, mla, step, MlaPrologIo { x, cache, queries })
-    }
-
-    inner! {
-        fn capabilities() -> &Capabilities;
-        fn stream() -> Result<Stream, StepError>;
-        fn alloc(num_bytes: usize) -> Result<Buffer, StepError>;
-        fn write(s: &mut Stream, buffer: &mut Buffer, offset: usize, data: &[u8]) -> Step;
-        fn read(s: &mut Stream, buffer: &Buffer, offset: usize, data: &mut [u8]) -> Step;
-        fn synchronize(s: &mut Stream) -> Step;
-        fn prepare_embedding(table: HostWeight) -> Result<Self::Embedding, PrepareError>;
-        fn prepare_norm(weight: &[f32], eps: f32) -> Result<Self::Norm, PrepareError>;
-        fn prepare_linear(weight: HostWeight) -> Result<Self::Linear, PrepareError>;
-        fn prepare_ffn(weights: FfnWeights) -> Result<Self::Ffn, PrepareError>;
-        fn prepare_mla(spec: &MlaSpec, weights: MlaWeights) -> Result<Self::Mla, PrepareError>;
-        fn prepare_gate(spec: &GateSpec, weights: GateWeights) -> Result<Self::Gate, PrepareError>;
-        fn prepare_experts(weights: ExpertsWeights) -> Result<Self::Experts, PrepareError>;
-        fn latent_cache(spec: &CacheSpec) -> Result<Self::LatentCache, PrepareError>;
-        fn queries(spec: &MlaSpec, max_num_tokens: usize) -> Result<Self::Queries, PrepareError>;
-        fn embed(s: &mut Stream, table: &Self::Embedding, ids: &Tensor<Buffer, u32>, out: &mut ActTensor<R>) -> Step;
-        fn rms_norm(s: &mut Stream, norm: &Self::Norm, x: &ActTensor<R>, out: &mut ActTensor<R>) -> Step;
-        fn add(s: &mut Stream, x: &ActTensor<R>, out: &mut ActTensor<R>) -> Step;
-        fn concat(s: &mut Stream, a: &ActTensor<R>, b: &ActTensor<R>, out: &mut ActTensor<R>) -> Step;
-        fn gather_rows(s: &mut Stream, x: &ActTensor<R>, rows: &Tensor<Buffer, u32>, out: &mut ActTensor<R>) -> Step;
-        fn linear(s: &mut Stream, weight: &Self::Linear, x: &ActTensor<R>, out: &mut ActTensor<R>) -> Step;
-        fn logits(s: &mut Stream, head: &Self::Linear, x: &ActTensor<R>, out: &mut Tensor<Buffer, f32>) -> Step;
-        fn ffn(s: &mut Stream, weights: &Self::Ffn, x: &ActTensor<R>, out: &mut ActTensor<R>) -> Step;
-        fn mla_attention(s: &mut Stream, mla: &Self::Mla, step: LayerStep<'_, Buffer>, queries: &Self::Queries, cache: &Self::LatentCache, out: &mut ActTensor<R>) -> Step;
-        fn moe_experts(s: &mut Stream, experts: &Self::Experts, x: &ActTensor<R>, routing: &Routing<Buffer>, out: &mut ActTensor<R>) -> Step;
     }
 }
 

@@ -1,10 +1,8 @@
 //! A backend with one fault in one op: shows that the suite and [`Checked`](engine_core::backend::Checked) find it.
 
 use engine_core::backend::{
-    ActTensor, Backend, CacheSpec, Capabilities, Element, ExpertsWeights, FfnWeights, GateSpec, GateWeights, LayerStep,
-    MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Routing, StepError, Tensor,
+    ActTensor, Backend, Element, LayerStep, MlaPrologIo, Routing, StepError, Tensor, delegate_backend,
 };
-use engine_core::quant::HostWeight;
 
 /// What goes wrong after the op has run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,163 +73,22 @@ impl<B: Backend> Faulty<B> {
         };
         self.inner.write(stream, out.buffer_mut(), at * size_of::<E>(), bytemuck::bytes_of(&value))
     }
+
+    /// Runs an op, then spoils what it wrote.
+    fn spoiled<E: Element>(
+        &self,
+        op: &'static str,
+        stream: &mut B::Stream,
+        out: &mut Tensor<B::Buffer, E>,
+        run: impl FnOnce(&B, &mut B::Stream, &mut Tensor<B::Buffer, E>) -> Result<(), StepError>,
+    ) -> Result<(), StepError> {
+        run(&self.inner, stream, out)?;
+        self.spoil(op, stream, out)
+    }
 }
 
 impl<B: Backend> Backend for Faulty<B> {
-    type Act = B::Act;
-    type Buffer = B::Buffer;
-    type Stream = B::Stream;
-    type Embedding = B::Embedding;
-    type Norm = B::Norm;
-    type Linear = B::Linear;
-    type Ffn = B::Ffn;
-    type Mla = B::Mla;
-    type Gate = B::Gate;
-    type Experts = B::Experts;
-    type Queries = B::Queries;
-    type LatentCache = B::LatentCache;
-
-    fn capabilities(&self) -> &Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn stream(&self) -> Result<B::Stream, StepError> {
-        self.inner.stream()
-    }
-
-    fn alloc(&self, num_bytes: usize) -> Result<B::Buffer, StepError> {
-        self.inner.alloc(num_bytes)
-    }
-
-    fn write(&self, stream: &mut B::Stream, buffer: &mut B::Buffer, at: usize, data: &[u8]) -> Result<(), StepError> {
-        self.inner.write(stream, buffer, at, data)
-    }
-
-    fn read(&self, stream: &mut B::Stream, buffer: &B::Buffer, at: usize, data: &mut [u8]) -> Result<(), StepError> {
-        self.inner.read(stream, buffer, at, data)
-    }
-
-    fn synchronize(&self, stream: &mut B::Stream) -> Result<(), StepError> {
-        self.inner.synchronize(stream)
-    }
-
-    fn prepare_embedding(&self, table: HostWeight) -> Result<B::Embedding, PrepareError> {
-        self.inner.prepare_embedding(table)
-    }
-
-    fn prepare_norm(&self, weight: &[f32], eps: f32) -> Result<B::Norm, PrepareError> {
-        self.inner.prepare_norm(weight, eps)
-    }
-
-    fn prepare_linear(&self, weight: HostWeight) -> Result<B::Linear, PrepareError> {
-        self.inner.prepare_linear(weight)
-    }
-
-    fn prepare_ffn(&self, weights: FfnWeights) -> Result<B::Ffn, PrepareError> {
-        self.inner.prepare_ffn(weights)
-    }
-
-    fn prepare_mla(&self, spec: &MlaSpec, weights: MlaWeights) -> Result<B::Mla, PrepareError> {
-        self.inner.prepare_mla(spec, weights)
-    }
-
-    fn prepare_gate(&self, spec: &GateSpec, weights: GateWeights) -> Result<B::Gate, PrepareError> {
-        self.inner.prepare_gate(spec, weights)
-    }
-
-    fn prepare_experts(&self, weights: ExpertsWeights) -> Result<B::Experts, PrepareError> {
-        self.inner.prepare_experts(weights)
-    }
-
-    fn latent_cache(&self, spec: &CacheSpec) -> Result<B::LatentCache, PrepareError> {
-        self.inner.latent_cache(spec)
-    }
-
-    fn queries(&self, spec: &MlaSpec, max_num_tokens: usize) -> Result<B::Queries, PrepareError> {
-        self.inner.queries(spec, max_num_tokens)
-    }
-
-    fn embed(
-        &self,
-        stream: &mut B::Stream,
-        table: &B::Embedding,
-        tokens: &Tensor<B::Buffer, u32>,
-        out: &mut ActTensor<B>,
-    ) -> Result<(), StepError> {
-        self.inner.embed(stream, table, tokens, out)?;
-        self.spoil("embed", stream, out)
-    }
-
-    fn rms_norm(
-        &self,
-        stream: &mut B::Stream,
-        norm: &B::Norm,
-        x: &ActTensor<B>,
-        out: &mut ActTensor<B>,
-    ) -> Result<(), StepError> {
-        self.inner.rms_norm(stream, norm, x, out)?;
-        self.spoil("rms_norm", stream, out)
-    }
-
-    fn add(&self, stream: &mut B::Stream, x: &ActTensor<B>, out: &mut ActTensor<B>) -> Result<(), StepError> {
-        self.inner.add(stream, x, out)?;
-        self.spoil("add", stream, out)
-    }
-
-    fn concat(
-        &self,
-        stream: &mut B::Stream,
-        a: &ActTensor<B>,
-        b: &ActTensor<B>,
-        out: &mut ActTensor<B>,
-    ) -> Result<(), StepError> {
-        self.inner.concat(stream, a, b, out)?;
-        self.spoil("concat", stream, out)
-    }
-
-    fn gather_rows(
-        &self,
-        stream: &mut B::Stream,
-        x: &ActTensor<B>,
-        rows: &Tensor<B::Buffer, u32>,
-        out: &mut ActTensor<B>,
-    ) -> Result<(), StepError> {
-        self.inner.gather_rows(stream, x, rows, out)?;
-        self.spoil("gather_rows", stream, out)
-    }
-
-    fn linear(
-        &self,
-        stream: &mut B::Stream,
-        weight: &B::Linear,
-        x: &ActTensor<B>,
-        out: &mut ActTensor<B>,
-    ) -> Result<(), StepError> {
-        self.inner.linear(stream, weight, x, out)?;
-        self.spoil("linear", stream, out)
-    }
-
-    fn logits(
-        &self,
-        stream: &mut B::Stream,
-        head: &B::Linear,
-        x: &ActTensor<B>,
-        out: &mut Tensor<B::Buffer, f32>,
-    ) -> Result<(), StepError> {
-        self.inner.logits(stream, head, x, out)?;
-        self.spoil("logits", stream, out)
-    }
-
-    fn ffn(
-        &self,
-        stream: &mut B::Stream,
-        weights: &B::Ffn,
-        x: &ActTensor<B>,
-        out: &mut ActTensor<B>,
-    ) -> Result<(), StepError> {
-        self.inner.ffn(stream, weights, x, out)?;
-        self.spoil("ffn", stream, out)
-    }
+    delegate_backend!(inner: B; types, device, prepare, ops through spoiled);
 
     /// Its outputs are opaque: the fault goes into a copy of the input.
     fn mla_prolog(
@@ -247,21 +104,7 @@ impl<B: Backend> Backend for Faulty<B> {
         let mut x = Tensor::alloc(&self.inner, io.x.rows() + 1, io.x.cols())?;
         x.write(&self.inner, stream, &values)?;
         self.spoil("mla_prolog", stream, &mut x)?;
-        let io = MlaPrologIo::<B> { x: &x, cache: io.cache, queries: io.queries };
-        self.inner.mla_prolog(stream, mla, step, io)
-    }
-
-    fn mla_attention(
-        &self,
-        stream: &mut B::Stream,
-        mla: &B::Mla,
-        step: LayerStep<'_, B::Buffer>,
-        queries: &B::Queries,
-        cache: &B::LatentCache,
-        out: &mut ActTensor<B>,
-    ) -> Result<(), StepError> {
-        self.inner.mla_attention(stream, mla, step, queries, cache, out)?;
-        self.spoil("mla_attention", stream, out)
+        self.inner.mla_prolog(stream, mla, step, MlaPrologIo { x: &x, ..io.for_backend() })
     }
 
     fn moe_gate(
@@ -273,29 +116,5 @@ impl<B: Backend> Backend for Faulty<B> {
     ) -> Result<(), StepError> {
         self.inner.moe_gate(stream, gate, x, routing)?;
         self.spoil("moe_gate", stream, &mut routing.weights)
-    }
-
-    fn moe_experts(
-        &self,
-        stream: &mut B::Stream,
-        experts: &B::Experts,
-        x: &ActTensor<B>,
-        routing: &Routing<B::Buffer>,
-        out: &mut ActTensor<B>,
-    ) -> Result<(), StepError> {
-        self.inner.moe_experts(stream, experts, x, routing, out)?;
-        self.spoil("moe_experts", stream, out)
-    }
-
-    fn add_rms_norm(
-        &self,
-        stream: &mut B::Stream,
-        norm: &B::Norm,
-        delta: &ActTensor<B>,
-        residual: &mut ActTensor<B>,
-        out: &mut ActTensor<B>,
-    ) -> Result<(), StepError> {
-        self.inner.add_rms_norm(stream, norm, delta, residual, out)?;
-        self.spoil("add_rms_norm", stream, out)
     }
 }

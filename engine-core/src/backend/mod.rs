@@ -26,6 +26,7 @@
 mod capabilities;
 mod checked;
 mod compare;
+mod delegate;
 mod error;
 mod host_buffer;
 mod prepare;
@@ -36,6 +37,8 @@ mod traced;
 pub use capabilities::{Capabilities, Requirement};
 pub use checked::{Checked, CheckedTolerance, Mismatch};
 pub use compare::Comparison;
+#[doc(inline)]
+pub use delegate::delegate_backend;
 pub use error::{PrepareError, StepError, Unavailable, Unsupported};
 pub use host_buffer::HostBuffer;
 pub use prepare::{CacheSpec, ExpertsWeights, FfnWeights, GateSpec, GateWeights, MlaSpec, MlaWeights, QueryProjection};
@@ -332,6 +335,16 @@ pub struct MlaPrologIo<'a, B: Backend> {
     pub cache: &'a mut B::LatentCache,
     /// Receives the step's queries.
     pub queries: &'a mut B::Queries,
+}
+
+impl<'a, W: Backend> MlaPrologIo<'a, W> {
+    /// The same for the backend that `W` wraps.
+    pub fn for_backend<B>(self) -> MlaPrologIo<'a, B>
+    where
+        B: Backend<Act = W::Act, Buffer = W::Buffer, Queries = W::Queries, LatentCache = W::LatentCache>,
+    {
+        MlaPrologIo { x: self.x, cache: self.cache, queries: self.queries }
+    }
 }
 
 impl<B: Backend> std::fmt::Debug for MlaPrologIo<'_, B> {
