@@ -2,10 +2,11 @@
 
 use engine_core::backend::{
     ActTensor, Backend, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights, HostBuffer,
-    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Routing, StepError, Tensor, Unsupported,
+    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, NO_TOKEN, PrepareError, Routing, StepError, Tensor, Unsupported,
 };
 use engine_core::quant::{HostWeight, WeightFormat};
 use engine_core::reference::MlaForm;
+use engine_core::sampling::argmax;
 
 use crate::device;
 use crate::experts::{Choice, Experts};
@@ -250,6 +251,19 @@ impl Backend for CpuBackend {
         out: &mut Tensor<HostBuffer, f32>,
     ) -> Result<(), StepError> {
         self.linear_f32(stream, head, x, out)
+    }
+
+    fn argmax(
+        &self,
+        _: &mut CpuStream,
+        logits: &Tensor<HostBuffer, f32>,
+        num_ids: usize,
+        out: &mut Tensor<HostBuffer, u32>,
+    ) -> Result<(), StepError> {
+        for (row, out) in out.as_mut_slice().iter_mut().enumerate() {
+            *out = argmax(&logits.row(row)[..num_ids]).unwrap_or(NO_TOKEN);
+        }
+        Ok(())
     }
 
     fn ffn(

@@ -29,7 +29,7 @@ pub struct Faulty<B> {
 }
 
 /// The ops that a fault can be put into.
-pub const OPS: [&str; 13] = [
+pub const OPS: [&str; 14] = [
     "embed",
     "rms_norm",
     "add",
@@ -38,6 +38,7 @@ pub const OPS: [&str; 13] = [
     "gather_rows",
     "linear",
     "logits",
+    "argmax",
     "ffn",
     "mla_prolog",
     "mla_attention",

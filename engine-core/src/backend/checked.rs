@@ -68,6 +68,7 @@ impl<S> std::fmt::Debug for CheckedStream<S> {
 }
 
 type HostTensor = Tensor<HostBuffer, f32>;
+type HostIds = Tensor<HostBuffer, u32>;
 
 impl<B: Backend> Checked<B> {
     /// Checks against a reference that rounds as `inner`'s capabilities say, with the tolerance that goes with it.
@@ -123,7 +124,7 @@ impl<B: Backend> Checked<B> {
         &self,
         stream: &mut CheckedStream<B::Stream>,
         tensor: &Tensor<B::Buffer, u32>,
-    ) -> Result<Tensor<HostBuffer, u32>, StepError> {
+    ) -> Result<HostIds, StepError> {
         let mut ids = Vec::new();
         tensor.read(&self.inner, &mut stream.inner, &mut ids)?;
         Tensor::from_slice(&self.reference, &mut ReferenceStream, tensor.cols(), &ids)
@@ -156,6 +157,14 @@ impl<B: Backend> Checked<B> {
         let found = self.fetch(stream, found)?;
         self.judge(op, stream.layer, found.cols(), (expected.as_slice(), found.as_slice()));
         Ok(())
+    }
+
+    /// An id is right or wrong, and no nearer to its neighbour than to any other.
+    fn judge_ids(&self, op: &'static str, layer: Option<usize>, expected: &HostIds, found: &HostIds) {
+        let values = |ids: &HostIds| -> Vec<f32> { ids.as_slice().iter().map(|id| id.to_f32()).collect() };
+        let exact = CheckedTolerance { nmse: 0.0, max_error: 0.0 };
+        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        record.judge(exact, (op, layer, found.cols()), &values(expected), &values(found));
     }
 
     fn judge(&self, op: &'static str, layer: Option<usize>, cols: usize, (expected, found): (&[f32], &[f32])) {
@@ -357,6 +366,21 @@ impl<B: Backend> Backend for Checked<B> {
         let (x, mut expected) = (self.fetch(stream, x)?, self.place_for(out)?);
         self.reference.logits(&mut ReferenceStream, &head.reference, &x, &mut expected)?;
         self.compare("logits", stream, &expected, out)
+    }
+
+    fn argmax(
+        &self,
+        stream: &mut Self::Stream,
+        logits: &Tensor<B::Buffer, f32>,
+        num_ids: usize,
+        out: &mut Tensor<B::Buffer, u32>,
+    ) -> Result<(), StepError> {
+        self.inner.argmax(&mut stream.inner, logits, num_ids, out)?;
+        let (logits, found) = (self.fetch(stream, logits)?, self.fetch_ids(stream, out)?);
+        let mut expected = Tensor::alloc(&self.reference, found.rows(), found.cols())?;
+        self.reference.argmax(&mut ReferenceStream, &logits, num_ids, &mut expected)?;
+        self.judge_ids("argmax", stream.layer, &expected, &found);
+        Ok(())
     }
 
     fn ffn(

@@ -158,6 +158,10 @@ macro_rules! delegate_backend_group {
                 head: &Self::Linear,
                 x: &$crate::backend::ActTensor<Self>
             ) -> $crate::backend::Tensor<Self::Buffer, f32>;
+            argmax(
+                logits: &$crate::backend::Tensor<Self::Buffer, f32>,
+                num_ids: usize
+            ) -> $crate::backend::Tensor<Self::Buffer, u32>;
             ffn(weights: &Self::Ffn, x: &$crate::backend::ActTensor<Self>) -> $crate::backend::ActTensor<Self>;
             mla_attention(
                 mla: &Self::Mla,
@@ -243,6 +247,7 @@ macro_rules! delegate_backend_group {
     (@unless gather_rows [gather_rows $($more:ident)*] $($item:tt)+) => {};
     (@unless linear [linear $($more:ident)*] $($item:tt)+) => {};
     (@unless logits [logits $($more:ident)*] $($item:tt)+) => {};
+    (@unless argmax [argmax $($more:ident)*] $($item:tt)+) => {};
     (@unless ffn [ffn $($more:ident)*] $($item:tt)+) => {};
     (@unless mla_prolog [mla_prolog $($more:ident)*] $($item:tt)+) => {};
     (@unless mla_attention [mla_attention $($more:ident)*] $($item:tt)+) => {};

@@ -42,7 +42,7 @@ pub use delegate::delegate_backend;
 pub use error::{PrepareError, StepError, Unavailable, Unsupported};
 pub use host_buffer::HostBuffer;
 pub use prepare::{CacheSpec, ExpertsWeights, FfnWeights, GateSpec, GateWeights, MlaSpec, MlaWeights, QueryProjection};
-pub use step::{LayerStep, PAD_SLOT, SequenceStep, StepLayout, StepLimits, StepMeta};
+pub use step::{LayerStep, NO_TOKEN, PAD_SLOT, SequenceStep, StepLayout, StepLimits, StepMeta};
 pub use tensor::{DType, Element, Routing, Tensor};
 pub use traced::{OpTiming, OpTimings, Traced};
 
@@ -227,6 +227,23 @@ pub trait Backend: Send + Sync + Sized + 'static {
         head: &Self::Linear,
         x: &ActTensor<Self>,
         out: &mut Tensor<Self::Buffer, f32>,
+    ) -> Result<(), StepError>;
+
+    /// The id of the highest logit of each row, the lowest id of equals.
+    ///
+    /// Ids from `num_ids` on do not take part: a model may have more rows in its head than tokens (spec section 8). A
+    /// NaN is never highest; a row of NaN and −∞ alone yields [`NO_TOKEN`].
+    ///
+    /// **Shapes** `logits [M, vocab]`, `out [M, 1]`, `num_ids` from 1 to vocab.
+    /// **Numerics** exact. Values compare as numbers do: −0 equals 0, +∞ is the highest. Subnormals may count as 0. A
+    /// device whose comparisons do not know NaN or ∞ compares the bits instead.
+    /// **May fuse** with [`Backend::logits`] before it, which must still write its result.
+    fn argmax(
+        &self,
+        stream: &mut Self::Stream,
+        logits: &Tensor<Self::Buffer, f32>,
+        num_ids: usize,
+        out: &mut Tensor<Self::Buffer, u32>,
     ) -> Result<(), StepError>;
 
     /// `out = W_down (silu(W_gate x) ⊙ W_up x)`.

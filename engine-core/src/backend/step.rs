@@ -5,6 +5,9 @@ use super::{Backend, StepError, Tensor};
 /// A slot that is not written: padding tokens of captured steps.
 pub const PAD_SLOT: u32 = u32::MAX;
 
+/// What [`Backend::argmax`] yields for a row without a highest value: all NaN or −∞. No id.
+pub const NO_TOKEN: u32 = u32::MAX;
+
 /// One sequence's share of a step: a token at least.
 #[derive(Debug, Clone, Copy)]
 pub struct SequenceStep<'a> {

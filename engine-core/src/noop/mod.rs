@@ -192,6 +192,10 @@ impl Backend for NoopBackend {
         self.record("logits", None, size(out))
     }
 
+    fn argmax(&self, (): &mut (), _: &Tensor<NoopBuffer, f32>, _: usize, out: &mut Ids) -> Result<(), StepError> {
+        self.record("argmax", None, size(out))
+    }
+
     fn ffn(&self, (): &mut (), _: &NoopWeight, _: &Act, out: &mut Act) -> Result<(), StepError> {
         self.record("ffn", None, size(out))
     }

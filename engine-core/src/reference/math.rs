@@ -1,5 +1,7 @@
 //! The few formulas everything is made of.
 
+use crate::backend::NO_TOKEN;
+
 /// Σ a·b in f64, rounded once. Eight partial sums, so that the compiler may compute them side by side.
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f64; 8];
@@ -44,4 +46,15 @@ pub(super) fn rope(x: &mut [f32], cos: &[f32], sin: &[f32]) {
         pair[0] = a * cos - b * sin;
         pair[1] = a * sin + b * cos;
     }
+}
+
+/// The id of the highest value, the lowest of equals; a NaN is never highest. [`NO_TOKEN`] if all are NaN or −∞.
+pub(super) fn highest(values: &[f32]) -> u32 {
+    let (mut best, mut highest) = (NO_TOKEN, f32::NEG_INFINITY);
+    for (id, value) in values.iter().enumerate() {
+        if *value > highest {
+            (best, highest) = (id as u32, *value);
+        }
+    }
+    best
 }

@@ -22,6 +22,7 @@ use crate::backend::{
     LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Routing, StepError, Tensor,
 };
 use crate::quant::{HostWeight, WeightFormat};
+use math::highest;
 
 /// The reference as an ordinary backend.
 #[derive(Debug, Clone)]
@@ -236,6 +237,19 @@ impl Backend for ReferenceBackend {
         out: &mut Tensor<HostBuffer, f32>,
     ) -> Result<(), StepError> {
         head.forward_float(x.as_slice(), out.as_mut_slice());
+        Ok(())
+    }
+
+    fn argmax(
+        &self,
+        _: &mut ReferenceStream,
+        logits: &Tensor<HostBuffer, f32>,
+        num_ids: usize,
+        out: &mut Tensor<HostBuffer, u32>,
+    ) -> Result<(), StepError> {
+        for (row, out) in out.as_mut_slice().iter_mut().enumerate() {
+            *out = highest(&logits.row(row)[..num_ids]);
+        }
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! The cases, as data. Each can run on any backend and knows what the oracle expects.
 
+mod argmax;
 mod elementwise;
 mod experts;
 mod ffn;
@@ -8,6 +9,7 @@ mod linear;
 mod mla;
 mod script;
 
+pub use argmax::ArgmaxCase;
 pub use elementwise::ElementwiseCase;
 pub use experts::ExpertsCase;
 pub use ffn::FfnCase;
@@ -27,6 +29,8 @@ pub enum Case {
     Elementwise(ElementwiseCase),
     /// Linears and the head.
     Linear(LinearCase),
+    /// The highest logit.
+    Argmax(ArgmaxCase),
     /// Gated FFN.
     Ffn(FfnCase),
     /// Both MLA ops together: queries and cache are opaque.
@@ -42,6 +46,7 @@ pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     cases.extend(elementwise::cases().into_iter().map(Case::Elementwise));
     cases.extend(linear::cases().into_iter().map(Case::Linear));
+    cases.extend(argmax::cases().into_iter().map(Case::Argmax));
     cases.extend(ffn::cases().into_iter().map(Case::Ffn));
     cases.extend(mla::cases().into_iter().map(Case::Mla));
     cases.extend(gate::cases().into_iter().map(Case::Gate));
@@ -55,6 +60,7 @@ impl Case {
         match self {
             Case::Elementwise(case) => case.name(),
             Case::Linear(case) => case.name(),
+            Case::Argmax(case) => case.name(),
             Case::Ffn(case) => case.name(),
             Case::Mla(case) => case.name(),
             Case::Gate(case) => case.name(),
@@ -67,6 +73,7 @@ impl Case {
         match self {
             Case::Elementwise(case) => case.tolerance(profile),
             Case::Linear(case) => case.tolerance(profile),
+            Case::Argmax(case) => case.tolerance(),
             Case::Ffn(case) => case.tolerance(profile),
             Case::Mla(case) => case.tolerance(profile),
             Case::Gate(case) => case.tolerance(),
@@ -82,6 +89,7 @@ impl Case {
         match self {
             Case::Elementwise(case) => case.run_on(rig),
             Case::Linear(case) => case.run_on(rig),
+            Case::Argmax(case) => case.run_on(rig),
             Case::Ffn(case) => case.run_on(rig),
             Case::Mla(case) => case.run_on(rig),
             Case::Gate(case) => case.run_on(rig),
@@ -94,6 +102,7 @@ impl Case {
         match self {
             Case::Elementwise(case) => case.oracle(oracle),
             Case::Linear(case) => case.oracle(oracle),
+            Case::Argmax(case) => case.oracle(oracle),
             Case::Ffn(case) => case.oracle(oracle),
             Case::Mla(case) => case.oracle(oracle),
             Case::Gate(case) => case.oracle(oracle),

@@ -1,4 +1,4 @@
-//! Linear, RMS norm, gated FFN.
+//! Linear, RMS norm, gated FFN, the highest logit.
 
 use super::{InputQuantisation, Matrix, Oracle};
 
@@ -79,4 +79,12 @@ pub fn ffn(oracle: Oracle, [gate, up, down]: [&Linear; 3], x: &Matrix) -> Matrix
     inner.data.iter_mut().zip(&up.data).for_each(|(g, u)| *g = *g / (1.0 + (-*g).exp()) * u);
     oracle.round(&mut inner.data);
     down.apply(oracle, &inner)
+}
+
+/// The first id when all are sorted by falling value; NaN and −∞ are none.
+pub fn argmax(logits: &[f32]) -> Option<usize> {
+    let mut ids: Vec<usize> = (0..logits.len()).filter(|id| logits[*id] >= f32::MIN).collect();
+    // Stable: equals stay in the order of their ids.
+    ids.sort_by(|a, b| f64::from(logits[*b]).partial_cmp(&f64::from(logits[*a])).expect("no NaN is left"));
+    ids.first().copied()
 }
