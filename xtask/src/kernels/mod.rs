@@ -1,0 +1,224 @@
+//! `cargo xtask kernels`: device code for NVIDIA, compiled ahead of time.
+//!
+//! Every `gpu-common/kernels/FAMILY.cu` becomes one image per architecture. The compiler is a pinned NVRTC, which runs
+//! without a GPU, a driver or a toolkit; kernels include nothing but their own headers. What comes out goes, compressed,
+//! to `backend-cuda/images/`, with `manifest.json` beside it (what it was made from, what each kernel takes) and a table
+//! for the Rust side. The same sources and compiler give the same bytes: `--check` compiles again and compares.
+
+mod build;
+mod gates;
+mod log;
+mod manifest;
+mod nvrtc;
+mod sources;
+mod table;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use clap::Args;
+
+use build::Output;
+use manifest::{Compiler, Manifest};
+use nvrtc::Nvrtc;
+
+/// What is compiled for, as NVRTC calls it: Ampere (A100, then the rest), Ada, Hopper, Blackwell (B200, then the rest).
+pub(crate) const ARCHITECTURES: [&str; 6] = ["sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a"];
+
+const VERSION: (i32, i32) = (12, 9);
+const INSTALL: &str = "python3 -m venv target/nvrtc && target/nvrtc/bin/pip install nvidia-cuda-nvrtc-cu12==12.9.86";
+/// Where the wheel puts the library, from `site-packages` on.
+const LIBRARY: &str = "nvidia/cuda_nvrtc/lib/libnvrtc.so.12";
+
+/// How to compile.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Compile, change nothing, and fail where the result is not what is committed
+    #[arg(long)]
+    check: bool,
+
+    /// The compiler: libnvrtc.so.12, or a Python environment or site-packages folder that has it; made by
+    /// `python3 -m venv target/nvrtc && target/nvrtc/bin/pip install nvidia-cuda-nvrtc-cu12==12.9.86`
+    #[arg(long, value_name = "PATH", default_value = "target/nvrtc")]
+    nvrtc: PathBuf,
+
+    /// The root of the repository
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    root: PathBuf,
+}
+
+/// Why kernels could not be compiled, or are not what is committed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KernelsError {
+    #[error("no NVRTC in {}; run: {INSTALL}", .0.display())]
+    NotFound(PathBuf),
+    #[error("{}: {reason}", path.display())]
+    Library { path: PathBuf, reason: String },
+    #[error("NVRTC is {}.{}, the images are made with {}.{}; run: {INSTALL}", .0.0, .0.1, VERSION.0, VERSION.1)]
+    Version((i32, i32)),
+    #[error("{function} failed with status {status}")]
+    Status { function: &'static str, status: i32 },
+    #[error("a zero byte in source or option {text:?}")]
+    ZeroByte { text: String },
+    #[error("{file} does not compile with {options}:\n{log}")]
+    Compile { file: String, options: String, log: String },
+    #[error("{file} for {architecture}: {reason}")]
+    Image { file: String, architecture: &'static str, reason: String },
+    #[error("{file} includes {included:?}, which is not in gpu-common/kernels")]
+    Include { file: String, included: String },
+    #[error("{}: {error}", path.display())]
+    File { path: PathBuf, error: io::Error },
+    #[error("the manifest cannot be written: {0}")]
+    Manifest(#[from] serde_json::Error),
+    #[error("{} breaches:\n{}", .0.len(), .0.join("\n"))]
+    Breaches(Vec<String>),
+    #[error("{} files are not what the sources give:\n{}\nrun `cargo xtask kernels` and commit what it writes", .0.len(), .0.join("\n"))]
+    Stale(Vec<String>),
+}
+
+/// Compiles everything, applies the gates, then writes or compares.
+pub(crate) fn run(options: &Options) -> Result<(), KernelsError> {
+    let library = find_library(&options.nvrtc)?;
+    let nvrtc = Nvrtc::open(&library)?;
+    if nvrtc.version()? != VERSION {
+        return Err(KernelsError::Version(nvrtc.version()?));
+    }
+    let compiler =
+        Compiler { version: format!("{}.{}", VERSION.0, VERSION.1), library_sha256: build::sha256(&read(&library)?) };
+    let sources = sources::read(&options.root.join("gpu-common/kernels"))?;
+    let output = build::compile(&nvrtc, compiler, &sources)?;
+    summarise(&output.manifest);
+    let breaches: Vec<String> =
+        output.performance_losses.iter().cloned().chain(gates::breaches(&output.manifest)).collect();
+    if !breaches.is_empty() {
+        return Err(KernelsError::Breaches(breaches));
+    }
+    let files = files(&output)?;
+    let images = options.root.join("backend-cuda/images");
+    if options.check { compare(options, &files, &images) } else { write(options, &files, &images) }
+}
+
+/// Every file of the build, by its path from the root.
+fn files(output: &Output) -> Result<BTreeMap<String, Vec<u8>>, KernelsError> {
+    let mut files: BTreeMap<String, Vec<u8>> =
+        output.images.iter().map(|(file, bytes)| (format!("backend-cuda/images/{file}"), bytes.clone())).collect();
+    files.insert("backend-cuda/images/manifest.json".into(), output.manifest.to_json()?.into_bytes());
+    files.insert("backend-cuda/src/images/embedded.rs".into(), table::rust(&output.manifest).into_bytes());
+    Ok(files)
+}
+
+fn write(options: &Options, files: &BTreeMap<String, Vec<u8>>, images: &Path) -> Result<(), KernelsError> {
+    for name in superfluous(files, images)? {
+        let path = options.root.join(name);
+        fs::remove_file(&path).map_err(|error| KernelsError::File { path, error })?;
+    }
+    for (name, bytes) in files {
+        let path = options.root.join(name);
+        let parent = path.parent().unwrap_or(&path);
+        fs::create_dir_all(parent).map_err(|error| KernelsError::File { path: parent.into(), error })?;
+        fs::write(&path, bytes).map_err(|error| KernelsError::File { path, error })?;
+    }
+    println!("wrote {} files", files.len());
+    Ok(())
+}
+
+fn compare(options: &Options, files: &BTreeMap<String, Vec<u8>>, images: &Path) -> Result<(), KernelsError> {
+    let mut stale: Vec<String> =
+        superfluous(files, images)?.into_iter().map(|name| format!("{name}: nothing makes it")).collect();
+    for (name, bytes) in files {
+        match fs::read(options.root.join(name)) {
+            Ok(committed) if committed == *bytes => {}
+            Ok(committed) => {
+                stale.push(format!("{name}: {} bytes committed, {} bytes compiled", committed.len(), bytes.len()));
+            }
+            Err(error) => stale.push(format!("{name}: {error}")),
+        }
+    }
+    if !stale.is_empty() {
+        return Err(KernelsError::Stale(stale));
+    }
+    println!("{} files are what the sources give", files.len());
+    Ok(())
+}
+
+/// Files in the folder of images that the build does not make, by their paths from the root.
+fn superfluous(files: &BTreeMap<String, Vec<u8>>, images: &Path) -> Result<Vec<String>, KernelsError> {
+    let of_folder = |error| KernelsError::File { path: images.into(), error };
+    let entries = match fs::read_dir(images) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(of_folder(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let name = format!("backend-cuda/images/{}", entry.map_err(of_folder)?.file_name().to_string_lossy());
+        if !files.contains_key(&name) {
+            found.push(name);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn summarise(manifest: &Manifest) {
+    println!(
+        "{:<16} {:<8} {:>7} {:>9} {:>13} {:>12}",
+        "family", "for", "kernels", "image", "registers <=", "shared <="
+    );
+    for family in &manifest.families {
+        for image in &family.images {
+            let most =
+                |of: fn(&log::Resources) -> u32| image.kernels.iter().map(|k| of(&k.resources)).max().unwrap_or(0);
+            println!(
+                "{:<16} {:<8} {:>7} {:>9} {:>13} {:>12}",
+                family.family,
+                image.architecture,
+                image.kernels.len(),
+                image.cubin_bytes,
+                most(|resources| resources.registers),
+                most(|resources| resources.shared_bytes)
+            );
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, KernelsError> {
+    fs::read(path).map_err(|error| KernelsError::File { path: path.into(), error })
+}
+
+/// The library that `place` stands for: itself, or below a Python environment or a site-packages folder.
+fn find_library(place: &Path) -> Result<PathBuf, KernelsError> {
+    if place.is_file() {
+        return Ok(place.into());
+    }
+    let mut folders = vec![place.to_owned()];
+    if let Ok(entries) = fs::read_dir(place.join("lib")) {
+        folders.extend(entries.flatten().map(|entry| entry.path().join("site-packages")));
+    }
+    let found = folders.into_iter().map(|folder| folder.join(LIBRARY)).find(|path| path.is_file());
+    found.ok_or_else(|| KernelsError::NotFound(place.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_missing_compiler_says_how_to_get_it() {
+        let error = find_library(Path::new("no/such/folder")).unwrap_err().to_string();
+        assert!(
+            error.contains("no/such/folder") && error.contains("pip install nvidia-cuda-nvrtc-cu12==12.9.86"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_help_names_the_command_that_errors_name() {
+        let command = <Options as Args>::augment_args(clap::Command::new("kernels"));
+        let help = command.get_arguments().find(|arg| arg.get_id() == "nvrtc").unwrap().get_help().unwrap().to_string();
+        assert!(help.contains(INSTALL), "{help}");
+    }
+}
