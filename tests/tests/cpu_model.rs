@@ -10,7 +10,7 @@ use conformance::golden::{
 use engine_core::backend::SequenceStep;
 use engine_core::quant::{Precision, PrecisionPolicy};
 use engine_core::reference::MlaForm;
-use engine_core::runner::{Runner, StepRunner};
+use engine_core::runner::{Runner, StepOutput, StepRunner, WantedRows};
 
 fn load(format: &str, precision: Precision, options: CpuOptions) -> Runner<CpuBackend> {
     load_tiny(CpuBackend::new(options).unwrap(), &model_dir(format), &PrecisionPolicy::uniform(precision)).unwrap()
@@ -93,9 +93,9 @@ fn run_in_chunks(runner: &mut Runner<CpuBackend>, tokens: &[u32], chunk: usize) 
     for (index, part) in tokens.chunks(chunk).enumerate() {
         let step = SequenceStep { tokens: part, context_len: index * chunk, block_table: &blocks(0) };
         let rows: Vec<u32> = (0..part.len() as u32).collect();
-        let mut logits = Vec::new();
-        runner.step(&[step], &rows, &mut logits).unwrap();
-        bits.extend(logits.iter().map(|v| v.to_bits()));
+        let mut output = StepOutput::default();
+        runner.step(&[step], WantedRows::logits(&rows), &mut output).unwrap();
+        bits.extend(output.logits.iter().map(|v| v.to_bits()));
     }
     bits
 }
@@ -150,9 +150,9 @@ fn prefill_and_decode(runner: &mut Runner<CpuBackend>, steps: &[(Vec<u32>, Vec<u
                 end - 1
             })
             .collect();
-        let mut logits = Vec::new();
-        runner.step(sequences, &rows, &mut logits).unwrap();
-        logits.chunks(vocab).map(|row| row.iter().map(|v| v.to_bits()).collect()).collect()
+        let mut output = StepOutput::default();
+        runner.step(sequences, WantedRows::logits(&rows), &mut output).unwrap();
+        output.logits.chunks(vocab).map(|row| row.iter().map(|v| v.to_bits()).collect()).collect()
     };
     let prefill: Vec<SequenceStep<'_>> = steps
         .iter()

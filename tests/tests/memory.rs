@@ -14,7 +14,7 @@ use engine_core::config::ModelConfig;
 use engine_core::plan::{MemoryPlan, PlanRequest};
 use engine_core::quant::PrecisionPolicy;
 use engine_core::reference::MlaForm;
-use engine_core::runner::{Runner, RunnerOptions, StepRunner};
+use engine_core::runner::{Runner, RunnerOptions, StepOutput, StepRunner, WantedRows};
 use engine_core::synth::{SynthFormat, SynthOptions, synth_checkpoint};
 use engine_core::weights::Checkpoint;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -67,6 +67,7 @@ fn decode_at_the_end(dir: &Path, mla_form: MlaForm) -> Outcome {
     let options = RunnerOptions {
         precision: PrecisionPolicy::default(),
         with_mtp: false,
+        num_token_ids: None,
         num_blocks: limits.max_blocks_per_seq(),
         limits,
     };
@@ -75,13 +76,13 @@ fn decode_at_the_end(dir: &Path, mla_form: MlaForm) -> Outcome {
     // Descending, so that logical order is not physical order.
     let block_table: Vec<u32> = (0..limits.max_blocks_per_seq() as u32).rev().collect();
     let tokens: Vec<u32> = (0..CONTEXT as u32 + 4).map(|i| i.wrapping_mul(2_654_435_761) >> 24).collect();
-    let (mut logits, mut last) = (Vec::new(), Vec::new());
+    let (mut logits, mut last) = (Vec::new(), StepOutput::default());
     let mut done = 0;
     for end in (CHUNK..=CONTEXT).step_by(CHUNK).chain(CONTEXT + 1..=CONTEXT + 4) {
         let step = SequenceStep { tokens: &tokens[done..end], context_len: done, block_table: &block_table };
-        runner.step(&[step], &[(end - done) as u32 - 1], &mut last).unwrap();
+        runner.step(&[step], WantedRows::logits(&[(end - done) as u32 - 1]), &mut last).unwrap();
         if end >= CONTEXT {
-            logits.extend_from_slice(&last);
+            logits.extend_from_slice(&last.logits);
         }
         done = end;
     }
@@ -124,11 +125,12 @@ fn steady_decoding_holds_no_more_memory_step_after_step() {
     let backend = CpuBackend::new(CpuOptions::default()).unwrap();
     let mut runner = load_tiny(backend, &model_dir("fp8"), &PrecisionPolicy::default()).unwrap();
     let blocks: Vec<Vec<u32>> = (0..4).map(|i| (i * 8..i * 8 + 8).collect()).collect();
-    let mut logits = Vec::new();
+    let mut output = StepOutput::default();
+    let wanted = WantedRows { logits: &[0, 1], best_tokens: &[2, 3] };
     let mut step = |position: usize| {
         let tokens = [17 + position as u32];
         let sequence = |i: usize| SequenceStep { tokens: &tokens, context_len: position, block_table: &blocks[i] };
-        runner.step(&[sequence(0), sequence(1), sequence(2), sequence(3)], &[0, 1, 2, 3], &mut logits).unwrap();
+        runner.step(&[sequence(0), sequence(1), sequence(2), sequence(3)], wanted, &mut output).unwrap();
     };
     (0..100).for_each(&mut step);
     let memory = Region::new(ALLOCATOR);

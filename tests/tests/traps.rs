@@ -14,7 +14,7 @@ use engine_core::backend::{Backend, SequenceStep, StepLimits};
 use engine_core::config::ModelConfig;
 use engine_core::quant::PrecisionPolicy;
 use engine_core::reference::{Numerics, ReferenceBackend};
-use engine_core::runner::{Runner, RunnerOptions, StepRunner};
+use engine_core::runner::{Runner, RunnerOptions, StepOutput, StepRunner, WantedRows};
 use engine_core::synth::{SynthFormat, SynthOptions, synth_checkpoint};
 use engine_core::weights::Checkpoint;
 use serde_json::{Value, json};
@@ -55,7 +55,8 @@ fn checkpoint(config: &Value, format: SynthFormat) -> (TempDir, PathBuf) {
 fn load<B: Backend>(backend: B, dir: &Path, with_mtp: bool) -> Runner<B> {
     let config = ModelConfig::from_dir(dir).unwrap();
     let limits = StepLimits { max_num_batched_tokens: 64, max_num_seqs: 2, max_model_len: 64, block_size: 4 };
-    let options = RunnerOptions { precision: PrecisionPolicy::default(), with_mtp, limits, num_blocks: 16 };
+    let options =
+        RunnerOptions { precision: PrecisionPolicy::default(), with_mtp, limits, num_blocks: 16, num_token_ids: None };
     Runner::load(backend, &Checkpoint::open(dir).unwrap(), &config, &options, &mut |_| {}).unwrap()
 }
 
@@ -72,12 +73,13 @@ fn run<B: Backend>(mut runner: Runner<B>) -> (Vec<f32>, Vec<f32>) {
     for range in std::iter::once(0..13).chain((13..TOKENS.len()).map(|t| t..t + 1)) {
         let step = SequenceStep { tokens: &TOKENS[range.clone()], context_len: range.start, block_table: &blocks };
         let rows: Vec<u32> = (0..range.len() as u32).collect();
-        let mut chunk = Vec::new();
-        runner.step(&[step], &rows, &mut chunk).unwrap();
-        logits.append(&mut chunk);
+        let wanted = WantedRows::logits(&rows);
+        let mut chunk = StepOutput::default();
+        runner.step(&[step], wanted, &mut chunk).unwrap();
+        logits.append(&mut chunk.logits);
         if runner.info().has_mtp {
-            runner.draft(&next_tokens()[range], &rows, &mut chunk).unwrap();
-            drafts.append(&mut chunk);
+            runner.draft(&next_tokens()[range], wanted, &mut chunk).unwrap();
+            drafts.append(&mut chunk.logits);
         }
     }
     (logits, drafts)

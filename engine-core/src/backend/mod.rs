@@ -234,7 +234,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// Ids from `num_ids` on do not take part: a model may have more rows in its head than tokens (spec section 8). A
     /// NaN is never highest; a row of NaN and −∞ alone yields [`NO_TOKEN`].
     ///
-    /// **Shapes** `logits [M, vocab]`, `out [M, 1]`, `num_ids` from 1 to vocab.
+    /// **Shapes** `logits [M, vocab]`, `out [M, 1]`, `num_ids` at most vocab.
     /// **Numerics** exact. Values compare as numbers do: −0 equals 0, +∞ is the highest. Subnormals may count as 0. A
     /// device whose comparisons do not know NaN or ∞ compares the bits instead.
     /// **May fuse** with [`Backend::logits`] before it, which must still write its result.

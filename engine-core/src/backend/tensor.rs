@@ -171,7 +171,27 @@ impl<Buf, E: Element> Tensor<Buf, E> {
         out: &mut Vec<E>,
     ) -> Result<(), StepError> {
         out.resize(self.rows * self.cols, E::default());
-        backend.read(stream, &self.buffer, 0, bytemuck::cast_slice_mut(out))
+        self.read_rows(backend, stream, 0, out)
+    }
+
+    /// Copies live rows from `first_row` on to the host, as many as `out` holds, after everything queued before.
+    ///
+    /// # Errors
+    /// From the backend.
+    ///
+    /// # Panics
+    /// If `out` is no whole number of rows or goes past the live ones.
+    pub fn read_rows<B: Backend<Buffer = Buf>>(
+        &self,
+        backend: &B,
+        stream: &mut B::Stream,
+        first_row: usize,
+        out: &mut [E],
+    ) -> Result<(), StepError> {
+        let first = first_row * self.cols;
+        assert!(out.len().is_multiple_of(self.cols), "{} elements in rows of {}", out.len(), self.cols);
+        assert!(first + out.len() <= self.rows * self.cols, "rows past the {} that are live", self.rows);
+        backend.read(stream, &self.buffer, first * size_of::<E>(), bytemuck::cast_slice_mut(out))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::request::{CheckedRequest, Chunk, FinishReason, Finished, Timings, Usage};
 use super::stream::Sink;
 use crate::backend::StepError;
-use crate::sampling::{History, Sampler, SamplingScratch};
+use crate::sampling::{History, SampledToken, Sampler, SamplingError, SamplingScratch};
 use crate::tokenizer::{DetokenizeStream, StopStrings, Tokenizer};
 
 /// What all requests of an engine share.
@@ -14,7 +14,18 @@ use crate::tokenizer::{DetokenizeStream, StopStrings, Tokenizer};
 pub(super) struct TextFacts {
     pub(super) tokenizer: Option<Arc<Tokenizer>>,
     pub(super) eos_token_ids: Vec<u32>,
+    /// Ids past these have no text: they are never drawn.
+    pub(super) num_token_ids: u32,
     pub(super) seed: u64,
+}
+
+/// What the runner says of a sequence's next token.
+#[derive(Debug)]
+pub(super) enum RowOutput<'a> {
+    /// All logits.
+    Logits(&'a mut [f32]),
+    /// The id of the highest, for a sequence of which [`Active::takes_best`] is true.
+    BestToken(Result<u32, SamplingError>),
 }
 
 #[derive(Debug)]
@@ -44,13 +55,8 @@ impl Active {
         });
         // Without a seed of its own, a request gets one that differs from its neighbours'.
         let seed = facts.seed.wrapping_add(stream.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let mut sampler = Sampler::new(params, &facts.eos_token_ids, seed);
-        if let Some(tokenizer) = &facts.tokenizer {
-            // Ids past the tokenizer's entries have no text: they are never drawn.
-            sampler = sampler.with_num_token_ids(tokenizer.vocab_size() as u32);
-        }
         Self {
-            sampler,
+            sampler: Sampler::new(params, &facts.eos_token_ids, seed).with_num_token_ids(facts.num_token_ids),
             max_tokens: request.max_tokens,
             prompt_tokens: request.prompt.len(),
             num_generated: 0,
@@ -69,15 +75,24 @@ impl Active {
         self.sink.send(Err(error.into()));
     }
 
-    /// Draws the next token from `logits` given all tokens so far, and hands it out. `None` when it was the last.
+    /// True when the next token needs no logits but the highest one's id.
+    pub(super) fn takes_best(&self) -> bool {
+        self.sampler.takes_best(self.num_generated)
+    }
+
+    /// Chooses the next token given all tokens so far, and hands it out. `None` when it was the last.
     pub(super) fn take_token(
         &mut self,
-        logits: &mut [f32],
+        row: RowOutput<'_>,
         tokens: &[u32],
         scratch: &mut SamplingScratch,
     ) -> Option<u32> {
         let (prompt, output) = tokens.split_at(self.prompt_tokens);
-        let sampled = match self.sampler.sample(logits, History { prompt, output }, scratch) {
+        let sampled = match row {
+            RowOutput::Logits(logits) => self.sampler.sample(logits, History { prompt, output }, scratch),
+            RowOutput::BestToken(best) => best.map(SampledToken::without_logprobs),
+        };
+        let sampled = match sampled {
             Ok(sampled) => sampled,
             Err(error) => {
                 self.sink.send(Err(error.into()));

@@ -14,7 +14,7 @@ use crate::config::ModelConfig;
 use crate::model::LoadProgress;
 use crate::plan::MemoryPlan;
 use crate::quant::PrecisionPolicy;
-use crate::runner::{Runner, StepRunner};
+use crate::runner::{Runner, RunnerOptions, StepRunner};
 use crate::tokenizer::{ChatTemplate, Tokenizer};
 use crate::weights::Checkpoint;
 
@@ -150,12 +150,18 @@ impl<D> EngineBuilder<D> {
         let tokenizer = Tokenizer::from_dir(&self.dir)?.map(Arc::new);
         let template = ChatTemplate::from_dir(&self.dir)?;
         let mut progress = self.progress.unwrap_or_else(|| Box::new(|_| {}));
-        let loader =
-            Loader { checkpoint: &checkpoint, config: &config, options: &self.options, progress: &mut *progress };
+        let loader = Loader {
+            checkpoint: &checkpoint,
+            config: &config,
+            options: &self.options,
+            num_token_ids: tokenizer.as_ref().map(|tokenizer| tokenizer.vocab_size()),
+            progress: &mut *progress,
+        };
         let runner = open(loader)?;
         let text = TextFacts {
             tokenizer: tokenizer.clone(),
             eos_token_ids: config.eos_token_ids.clone(),
+            num_token_ids: runner.info().num_token_ids as u32,
             seed: self.options.seed.unwrap_or_else(entropy),
         };
         let model = ModelFacts {
@@ -199,6 +205,8 @@ pub struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a ModelConfig,
     options: &'a BuildOptions,
+    /// Of the tokenizer, if there is one.
+    num_token_ids: Option<usize>,
     progress: &'a mut dyn FnMut(LoadProgress),
 }
 
@@ -224,6 +232,7 @@ impl Loader<'_> {
             tracing::warn!(tensor = %name, "the checkpoint holds a tensor that the model does not use");
         }
         let options = self.options.resolve(self.config, backend.capabilities(), report.has_mtp)?;
+        let options = RunnerOptions { num_token_ids: self.num_token_ids, ..options };
         let runner = Runner::load(backend, self.checkpoint, self.config, &options, self.progress)?;
         Ok(Box::new(runner))
     }

@@ -8,7 +8,7 @@ use super::worker::Command;
 use super::{Engine, RequestError};
 use crate::Error;
 use crate::backend::{SequenceStep, StepError};
-use crate::runner::StepRunner;
+use crate::runner::{StepOutput, StepRunner, WantedRows};
 
 /// Logits of consecutive tokens of a window.
 #[derive(Debug, Clone, PartialEq)]
@@ -152,19 +152,22 @@ impl LogitRun {
         let is_new = first_position >= self.num_sent;
         let rows: Vec<u32> = if is_new { (0..tokens.len() as u32).collect() } else { Vec::new() };
         let step = SequenceStep { tokens, context_len: first_position, block_table: &self.block_table };
-        let mut logits = Vec::new();
-        runner.step(&[step], &rows, &mut logits)?;
+        let wanted = WantedRows::logits(&rows);
+        let mut output = StepOutput::default();
+        runner.step(&[step], wanted, &mut output)?;
         let mut draft_logits = None;
         if self.drafts {
             let next_tokens = self.tokens[first_position + 1..].iter().copied().chain([0]);
             let next_tokens: Vec<u32> = next_tokens.take(tokens.len()).collect();
-            runner.draft(&next_tokens, &rows, draft_logits.insert(Vec::new()))?;
+            let mut drafts = StepOutput::default();
+            runner.draft(&next_tokens, wanted, &mut drafts)?;
+            draft_logits = Some(drafts.logits);
         }
         self.num_computed = end;
         if is_new {
             self.num_sent = end;
             self.demand.chunks.fetch_sub(1, Ordering::Relaxed);
-            let _ = self.sender.send(Ok(LogitChunk { first_position, logits, draft_logits }));
+            let _ = self.sender.send(Ok(LogitChunk { first_position, logits: output.logits, draft_logits }));
         }
         Ok(())
     }

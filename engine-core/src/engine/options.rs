@@ -116,6 +116,7 @@ impl BuildOptions {
                 block_size: self.block_size,
             },
             num_blocks: cache_tokens.div_ceil(self.block_size),
+            num_token_ids: None,
         })
     }
 }

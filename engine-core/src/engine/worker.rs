@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
-use super::active::{Active, TextFacts};
+use super::active::{Active, RowOutput, TextFacts};
 use super::logits::LogitRun;
 use super::request::CheckedRequest;
 use super::stream::Sink;
 use crate::backend::{SequenceStep, StepError};
-use crate::runner::StepRunner;
+use crate::runner::{StepOutput, StepRunner, WantedRows};
 use crate::sampling::SamplingScratch;
 use crate::scheduler::{Scheduled, Scheduler, Sequence, SequenceId};
 
@@ -40,12 +40,29 @@ pub(super) struct Worker {
 struct StepScratch {
     step: Vec<Scheduled>,
     sequences: Vec<SequenceStep<'static>>,
-    /// Entries of `step` that end with this step and so get a token, in the order of `logit_rows`.
-    sampled: Vec<usize>,
-    logit_rows: Vec<u32>,
-    logits: Vec<f32>,
+    /// Sequences whose token is sampled from logits.
+    sampled: Draws,
+    /// Sequences whose token is the best one.
+    best: Draws,
+    output: StepOutput,
     sampling: SamplingScratch,
     finished: Vec<SequenceId>,
+}
+
+/// Sequences that are up to date with a step and so get a token.
+#[derive(Default)]
+struct Draws {
+    /// Entries of the step.
+    entries: Vec<usize>,
+    /// Their last rows.
+    rows: Vec<u32>,
+}
+
+impl Draws {
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.rows.clear();
+    }
 }
 
 impl Worker {
@@ -158,14 +175,16 @@ impl Worker {
         }
         let mut sequences: Vec<SequenceStep<'_>> = std::mem::take(&mut scratch.sequences);
         scratch.sampled.clear();
-        scratch.logit_rows.clear();
+        scratch.best.clear();
         let mut row = 0;
         for (entry, scheduled) in scratch.step.iter().enumerate() {
             let sequence = &self.scheduler.running()[scheduled.index];
             row += scheduled.num_tokens;
             if scheduled.num_tokens == sequence.num_pending() {
-                scratch.sampled.push(entry);
-                scratch.logit_rows.push(row as u32 - 1);
+                let takes_best = self.active.get(&sequence.id()).is_some_and(Active::takes_best);
+                let draws = if takes_best { &mut scratch.best } else { &mut scratch.sampled };
+                draws.entries.push(entry);
+                draws.rows.push(row as u32 - 1);
             }
             sequences.push(SequenceStep {
                 tokens: sequence.pending(scheduled.num_tokens),
@@ -173,7 +192,8 @@ impl Worker {
                 block_table: sequence.block_table(),
             });
         }
-        let result = self.runner.step(&sequences, &scratch.logit_rows, &mut scratch.logits);
+        let wanted = WantedRows { logits: &scratch.sampled.rows, best_tokens: &scratch.best.rows };
+        let result = self.runner.step(&sequences, wanted, &mut scratch.output);
         scratch.sequences = emptied(sequences);
         result?;
         for scheduled in &scratch.step {
@@ -183,15 +203,18 @@ impl Worker {
         Ok(())
     }
 
-    /// Draws a token for every sequence that is up to date, and retires those that are finished.
+    /// Hands a token to every sequence that is up to date, and retires those that are finished.
     fn sample(&mut self) {
         let scratch = &mut self.scratch;
         let vocab_size = self.runner.info().vocab_size;
         scratch.finished.clear();
-        for (entry, logits) in scratch.sampled.iter().zip(scratch.logits.chunks_mut(vocab_size)) {
+        let StepOutput { logits, best_tokens } = &mut scratch.output;
+        let logits = logits.chunks_mut(vocab_size).map(RowOutput::Logits);
+        let rows = logits.chain(best_tokens.drain(..).map(RowOutput::BestToken));
+        for (entry, row) in scratch.sampled.entries.iter().chain(&scratch.best.entries).zip(rows) {
             let sequence = &mut self.scheduler.running_mut()[scratch.step[*entry].index];
             let Some(active) = self.active.get_mut(&sequence.id()) else { continue };
-            match active.take_token(logits, sequence.tokens(), &mut scratch.sampling) {
+            match active.take_token(row, sequence.tokens(), &mut scratch.sampling) {
                 Some(token) => sequence.push(token),
                 None => scratch.finished.push(sequence.id()),
             }

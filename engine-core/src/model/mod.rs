@@ -100,6 +100,21 @@ impl<B: Backend> Model<B> {
         backend.logits(stream, &self.head, &ws.selected, &mut ws.logits)
     }
 
+    /// The id below `num_ids` of the highest logit of each row that [`Model::logits`] just computed, into
+    /// `workspace.best_tokens` `[M, 1]`.
+    ///
+    /// # Errors
+    /// [`StepError`] from the backend.
+    pub fn best_tokens(
+        &self,
+        backend: &B,
+        stream: &mut B::Stream,
+        num_ids: usize,
+        workspace: &mut Workspace<B>,
+    ) -> Result<(), StepError> {
+        backend.argmax(stream, &workspace.logits, num_ids, &mut workspace.best_tokens)
+    }
+
     /// The MTP module, if loaded.
     pub fn mtp(&self) -> Option<&Mtp<B>> {
         self.mtp.as_ref()

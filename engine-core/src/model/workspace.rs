@@ -23,12 +23,14 @@ pub struct Workspace<B: Backend> {
     pub queries: B::Queries,
     /// Latent KV of all layers.
     pub cache: B::LatentCache,
-    /// Rows of which logits are wanted, `[M, 1]`.
+    /// Rows of which logits or the best token are wanted, `[M, 1]`.
     pub logit_rows: Tensor<B::Buffer, u32>,
     /// Their hidden states, `[M, H]`.
     pub selected: ActTensor<B>,
     /// Their logits, `[M, vocab]`.
     pub logits: Tensor<B::Buffer, f32>,
+    /// Their highest logits' ids, `[M, 1]`.
+    pub best_tokens: Tensor<B::Buffer, u32>,
 }
 
 impl<B: Backend> std::fmt::Debug for Workspace<B> {
@@ -67,6 +69,7 @@ impl<B: Backend> Workspace<B> {
             logit_rows: Tensor::alloc(backend, logit_rows, 1)?,
             selected: Tensor::alloc(backend, logit_rows, hidden)?,
             logits: Tensor::alloc(backend, logit_rows, config.vocab_size)?,
+            best_tokens: Tensor::alloc(backend, logit_rows, 1)?,
         })
     }
 
@@ -81,5 +84,6 @@ impl<B: Backend> Workspace<B> {
     pub(super) fn set_logit_rows(&mut self, rows: usize) {
         self.selected.set_rows(rows);
         self.logits.set_rows(rows);
+        self.best_tokens.set_rows(rows);
     }
 }

@@ -3,8 +3,10 @@
 //! [`Runner`] is generic over the backend; [`StepRunner`] is the object-safe edge behind which the engine forgets which
 //! device it has. The erasure costs one virtual call a step.
 
+mod rows;
 mod run;
 
+pub use rows::{StepOutput, WantedRows};
 pub use run::{Runner, RunnerOptions};
 
 use std::collections::BTreeMap;
@@ -21,6 +23,8 @@ pub struct RunnerInfo {
     pub num_blocks: usize,
     /// Rows of the head.
     pub vocab_size: usize,
+    /// Ids that stand for a token, from 0 on; the head may have more rows. Others are never a best token.
+    pub num_token_ids: usize,
     /// True when [`StepRunner::draft`] can be called.
     pub has_mtp: bool,
 }
@@ -37,24 +41,24 @@ pub trait StepRunner: Send {
     fn formats(&self) -> &BTreeMap<WeightClass, WeightFormat>;
 
     /// Runs the tokens of `sequences` (their rows follow each other in order), writes their keys into the cache, and
-    /// returns the logits `[M, vocab]` of the rows listed in `logit_rows` in `logits`, which is resized to fit.
+    /// puts what is `wanted` of the rows into `output`.
     ///
     /// # Errors
     /// [`StepError`] from the device.
     fn step(
         &mut self,
         sequences: &[SequenceStep<'_>],
-        logit_rows: &[u32],
-        logits: &mut Vec<f32>,
+        wanted: WantedRows<'_>,
+        output: &mut StepOutput,
     ) -> Result<(), StepError>;
 
     /// Runs the MTP module over the rows of the step before. `next_tokens` holds, for each of its rows, the token that
-    /// follows; the logits of `logit_rows` predict the one after that (spec section 5).
+    /// follows; what is `wanted` of the rows predicts the one after that (spec section 5).
     ///
     /// # Errors
     /// [`StepError`] from the device.
     ///
     /// # Panics
     /// Without an MTP module ([`RunnerInfo::has_mtp`]).
-    fn draft(&mut self, next_tokens: &[u32], logit_rows: &[u32], logits: &mut Vec<f32>) -> Result<(), StepError>;
+    fn draft(&mut self, next_tokens: &[u32], wanted: WantedRows<'_>, output: &mut StepOutput) -> Result<(), StepError>;
 }

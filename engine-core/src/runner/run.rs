@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{RunnerInfo, StepRunner};
+use super::{RunnerInfo, StepOutput, StepRunner, WantedRows};
 use crate::Error;
-use crate::backend::{Backend, CacheSpec, Capabilities, PrepareError, SequenceStep, StepError, StepLimits, StepMeta};
+use crate::backend::{
+    Backend, CacheSpec, Capabilities, NO_TOKEN, PrepareError, SequenceStep, StepError, StepLimits, StepMeta, Tensor,
+};
 use crate::config::ModelConfig;
 use crate::model::mtp::MtpStep;
 use crate::model::{LoadOptions, LoadProgress, Model, Observer, Workspace, mla_spec};
 use crate::quant::{PrecisionPolicy, WeightClass, WeightFormat};
+use crate::sampling::SamplingError;
 use crate::weights::Checkpoint;
 
 /// How large a runner to build.
@@ -22,6 +25,8 @@ pub struct RunnerOptions {
     pub limits: StepLimits,
     /// Blocks of the latent cache.
     pub num_blocks: usize,
+    /// Ids that stand for a token, from 0 on; `None` for all that the head has.
+    pub num_token_ids: Option<usize>,
 }
 
 /// A model, its memory and a stream on one device.
@@ -33,7 +38,9 @@ pub struct Runner<B: Backend> {
     workspace: Workspace<B>,
     info: RunnerInfo,
     token_ids: Vec<u32>,
-    rows_of_logits: Vec<f32>,
+    /// [`WantedRows`], logits first.
+    rows: Vec<u32>,
+    best_ids: Vec<u32>,
 }
 
 impl<B: Backend> std::fmt::Debug for Runner<B> {
@@ -75,6 +82,7 @@ impl<B: Backend> Runner<B> {
             limits,
             num_blocks: options.num_blocks,
             vocab_size: config.vocab_size,
+            num_token_ids: options.num_token_ids.map_or(config.vocab_size, |n| n.min(config.vocab_size)),
             has_mtp: model.has_mtp(),
         };
         Ok(Self {
@@ -85,7 +93,8 @@ impl<B: Backend> Runner<B> {
             backend,
             info,
             token_ids: Vec::with_capacity(limits.max_num_batched_tokens),
-            rows_of_logits: Vec::new(),
+            rows: Vec::new(),
+            best_ids: Vec::new(),
         })
     }
 
@@ -96,8 +105,8 @@ impl<B: Backend> Runner<B> {
     pub fn step_observed(
         &mut self,
         sequences: &[SequenceStep<'_>],
-        logit_rows: &[u32],
-        logits: &mut Vec<f32>,
+        wanted: WantedRows<'_>,
+        output: &mut StepOutput,
         observer: Observer<'_, B>,
     ) -> Result<(), StepError> {
         self.token_ids.clear();
@@ -105,7 +114,7 @@ impl<B: Backend> Runner<B> {
         self.meta.fill(&self.backend, &mut self.stream, sequences)?;
         self.workspace.tokens.write(&self.backend, &mut self.stream, &self.token_ids)?;
         self.model.forward(&self.backend, &mut self.stream, &self.meta, &mut self.workspace, observer)?;
-        self.read_logits(logit_rows, logits)
+        self.read_output(wanted, output)
     }
 
     /// As [`StepRunner::draft`], showing intermediate values to `observer`.
@@ -115,8 +124,8 @@ impl<B: Backend> Runner<B> {
     pub fn draft_observed(
         &mut self,
         next_tokens: &[u32],
-        logit_rows: &[u32],
-        logits: &mut Vec<f32>,
+        wanted: WantedRows<'_>,
+        output: &mut StepOutput,
         observer: Observer<'_, B>,
     ) -> Result<(), StepError> {
         assert_eq!(next_tokens.len(), self.meta.host().num_tokens(), "one following token per row of the step");
@@ -124,17 +133,41 @@ impl<B: Backend> Runner<B> {
         self.workspace.tokens.write(&self.backend, &mut self.stream, next_tokens)?;
         let run = MtpStep { model: &self.model, meta: &self.meta, workspace: &mut self.workspace };
         mtp.forward(&self.backend, &mut self.stream, run, observer)?;
-        self.read_logits(logit_rows, logits)
+        self.read_output(wanted, output)
     }
 
-    /// Logits of `rows`, as many rows at a time as the workspace holds.
-    fn read_logits(&mut self, rows: &[u32], logits: &mut Vec<f32>) -> Result<(), StepError> {
-        logits.clear();
-        for rows in rows.chunks(self.workspace.logits.capacity()) {
-            self.workspace.logit_rows.write(&self.backend, &mut self.stream, rows)?;
-            self.model.logits(&self.backend, &mut self.stream, &mut self.workspace)?;
-            self.workspace.logits.read(&self.backend, &mut self.stream, &mut self.rows_of_logits)?;
-            logits.extend_from_slice(&self.rows_of_logits);
+    /// What is wanted of the hidden states in the workspace, as many rows at a time as it holds: rows of both kinds
+    /// share a pass over the head.
+    fn read_output(&mut self, wanted: WantedRows<'_>, output: &mut StepOutput) -> Result<(), StepError> {
+        let Self { backend, model, stream, workspace: ws, info, rows, best_ids, .. } = self;
+        rows.clear();
+        rows.extend_from_slice(wanted.logits);
+        rows.extend_from_slice(wanted.best_tokens);
+        output.logits.resize(wanted.logits.len() * info.vocab_size, 0.0);
+        output.best_tokens.clear();
+        let mut logits = output.logits.as_mut_slice();
+        for rows in rows.chunks(ws.logits.capacity()) {
+            ws.logit_rows.write(backend, stream, rows)?;
+            model.logits(backend, stream, ws)?;
+            let num_with_logits = rows.len().min(logits.len() / info.vocab_size);
+            if num_with_logits < rows.len() {
+                model.best_tokens(backend, stream, info.num_token_ids, ws)?;
+            }
+            if num_with_logits > 0 {
+                let (into, rest) = logits.split_at_mut(num_with_logits * info.vocab_size);
+                ws.logits.read_rows(backend, stream, 0, into)?;
+                logits = rest;
+            }
+            best_ids.resize(rows.len() - num_with_logits, 0);
+            if !best_ids.is_empty() {
+                ws.best_tokens.read_rows(backend, stream, num_with_logits, best_ids)?;
+            }
+            for (row, &id) in (num_with_logits..).zip(best_ids.iter()) {
+                output.best_tokens.push(match id {
+                    NO_TOKEN => Err(no_candidate(backend, stream, &ws.logits, (row, info.num_token_ids))?),
+                    id => Ok(id),
+                });
+            }
         }
         Ok(())
     }
@@ -166,13 +199,25 @@ impl<B: Backend> StepRunner for Runner<B> {
     fn step(
         &mut self,
         sequences: &[SequenceStep<'_>],
-        logit_rows: &[u32],
-        logits: &mut Vec<f32>,
+        wanted: WantedRows<'_>,
+        output: &mut StepOutput,
     ) -> Result<(), StepError> {
-        self.step_observed(sequences, logit_rows, logits, Observer::none())
+        self.step_observed(sequences, wanted, output, Observer::none())
     }
 
-    fn draft(&mut self, next_tokens: &[u32], logit_rows: &[u32], logits: &mut Vec<f32>) -> Result<(), StepError> {
-        self.draft_observed(next_tokens, logit_rows, logits, Observer::none())
+    fn draft(&mut self, next_tokens: &[u32], wanted: WantedRows<'_>, output: &mut StepOutput) -> Result<(), StepError> {
+        self.draft_observed(next_tokens, wanted, output, Observer::none())
     }
+}
+
+/// The error of a row without a best token, whose logits are read back to say why.
+fn no_candidate<B: Backend>(
+    backend: &B,
+    stream: &mut B::Stream,
+    logits: &Tensor<B::Buffer, f32>,
+    (row, num_ids): (usize, usize),
+) -> Result<SamplingError, StepError> {
+    let mut values = vec![0.0; logits.cols()];
+    logits.read_rows(backend, stream, row, &mut values)?;
+    Ok(SamplingError::no_candidate(&values[..num_ids]))
 }

@@ -44,3 +44,11 @@ pub enum SamplingError {
         num_nan: usize,
     },
 }
+
+impl SamplingError {
+    /// The error of logits that are all NaN or −∞.
+    pub(crate) fn no_candidate(logits: &[f32]) -> Self {
+        let num_nan = logits.iter().filter(|logit| logit.is_nan()).count();
+        SamplingError::NoCandidate { num_logits: logits.len(), num_nan }
+    }
+}

@@ -97,6 +97,42 @@ impl SamplingParams {
         self.temperature < GREEDY_TEMPERATURE
     }
 
+    /// True when no field changes a logit, draws, or tells of logits: the highest logit is all that counts, but for
+    /// `min_tokens`. Every field is named, so that a new one is thought of here.
+    pub(super) fn takes_best(&self) -> bool {
+        let Self {
+            // Greedy or not.
+            temperature: _,
+            // They keep the highest logit.
+            top_p: _,
+            top_k: _,
+            min_p: _,
+            // Nothing is drawn.
+            seed: _,
+            // They end a sequence and choose no token.
+            stop: _,
+            stop_token_ids: _,
+            ignore_eos: _,
+            max_tokens: _,
+            min_tokens: _,
+            // Three penalties.
+            presence_penalty: _,
+            frequency_penalty: _,
+            repetition_penalty: _,
+            logit_bias,
+            logprobs,
+            // Text only.
+            skip_special_tokens: _,
+            include_stop_str_in_output: _,
+        } = self;
+        self.is_greedy() && !self.has_penalties() && logit_bias.is_empty() && logprobs.is_none()
+    }
+
+    /// True when tokens so far change the logits.
+    pub(super) fn has_penalties(&self) -> bool {
+        self.repetition_penalty != 1.0 || self.frequency_penalty != 0.0 || self.presence_penalty != 0.0
+    }
+
     /// Checks every field, `vocab_size` being the model's.
     ///
     /// # Errors

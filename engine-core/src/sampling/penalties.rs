@@ -23,11 +23,10 @@ pub(super) fn apply_penalties(
     logits: &mut [f32],
     counts: &mut Vec<u32>,
 ) {
-    let repeats = params.repetition_penalty != 1.0;
-    if !repeats && params.frequency_penalty == 0.0 && params.presence_penalty == 0.0 {
+    if !params.has_penalties() {
         return;
     }
-    let prompt = if repeats { history.prompt } else { &[] };
+    let prompt = if params.repetition_penalty != 1.0 { history.prompt } else { &[] };
     if counts.len() < logits.len() {
         counts.resize(logits.len(), 0);
     }

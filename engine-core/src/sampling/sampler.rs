@@ -38,6 +38,13 @@ pub struct SampledToken {
     pub top_logprobs: Vec<TokenLogprob>,
 }
 
+impl SampledToken {
+    /// A token of which nothing else is told.
+    pub fn without_logprobs(id: u32) -> Self {
+        Self { id, logprob: None, top_logprobs: Vec::new() }
+    }
+}
+
 /// A token and its log-probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenLogprob {
@@ -91,6 +98,13 @@ impl Sampler {
         self.ends.contains(&id)
     }
 
+    /// True when the token after `num_generated` ones is the highest logit's and nothing else is told of it: then
+    /// [`argmax`] over the ids that stand for a token gives what [`Sampler::sample`] would.
+    pub fn takes_best(&self, num_generated: usize) -> bool {
+        let forbids_ends = num_generated < self.params.min_tokens && !self.ends.is_empty();
+        self.params.takes_best() && !forbids_ends
+    }
+
     /// Chooses the next token from `logits` (`[vocab_size]`), which are changed. NaN is never chosen.
     ///
     /// # Errors
@@ -101,7 +115,7 @@ impl Sampler {
         history: History<'_>,
         scratch: &mut SamplingScratch,
     ) -> Result<SampledToken, SamplingError> {
-        let mut chosen = SampledToken { id: 0, logprob: None, top_logprobs: Vec::new() };
+        let mut chosen = SampledToken::without_logprobs(0);
         let model = self.params.logprobs.map(|_| ModelDistribution::of(logits, scratch));
         let with_token = self.num_token_ids.map_or(logits.len(), |n| logits.len().min(n as usize));
         let logits = &mut logits[..with_token];
@@ -128,10 +142,7 @@ impl Sampler {
     }
 
     fn choose(&mut self, logits: &[f32], scratch: &mut SamplingScratch) -> Result<u32, SamplingError> {
-        let Some(best) = argmax(logits) else {
-            let num_nan = logits.iter().filter(|l| l.is_nan()).count();
-            return Err(SamplingError::NoCandidate { num_logits: logits.len(), num_nan });
-        };
+        let best = argmax(logits).ok_or_else(|| SamplingError::no_candidate(logits))?;
         let max = logits[best as usize];
         // A logit of +∞ is certain whatever the temperature.
         if self.params.is_greedy() || max == f32::INFINITY {

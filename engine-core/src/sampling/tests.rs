@@ -274,7 +274,7 @@ fn accepted_parameters_never_choose_what_cannot_be_chosen() {
     let mut rng = Pcg64::seed_from_u64(29);
     let mut below = |n: usize| (rng.next_u64() % n as u64) as usize;
     let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 1e-45, 0.0, -0.0, 1.0, -30.0];
-    let (mut num_chosen, mut num_refused) = (0, 0);
+    let (mut num_chosen, mut num_refused, mut num_best) = (0, 0, 0);
     for _ in 0..20_000 {
         let vocab_size = [1, 2, 17, 100][below(4)];
         let num_odd = [1, 3, odd.len()][below(3)];
@@ -301,7 +301,13 @@ fn accepted_parameters_never_choose_what_cannot_be_chosen() {
         let forbidden = |id: u32| output.len() < params.min_tokens && params.stop_token_ids.contains(&id);
         let mut sampler = Sampler::new(params.clone(), &[], 0);
         let history = History { prompt: &[0], output: &output };
-        match sampler.sample(&mut logits, history, &mut SamplingScratch::default()) {
+        let best = sampler.takes_best(output.len()).then(|| argmax(&logits));
+        let sampled = sampler.sample(&mut logits, history, &mut SamplingScratch::default());
+        if let Some(best) = best {
+            assert_eq!(sampled.as_ref().ok(), best.map(SampledToken::without_logprobs).as_ref(), "{params:?}");
+            num_best += 1;
+        }
+        match sampled {
             Ok(chosen) => {
                 assert!(usable[chosen.id as usize] && !forbidden(chosen.id), "{chosen:?} {params:?}");
                 num_chosen += 1;
@@ -310,5 +316,5 @@ fn accepted_parameters_never_choose_what_cannot_be_chosen() {
             Err(error) => panic!("{error}"),
         }
     }
-    assert!(num_chosen > 5000 && num_refused > 1000, "{num_chosen} {num_refused}");
+    assert!(num_chosen > 5000 && num_refused > 1000 && num_best > 10, "{num_chosen} {num_refused} {num_best}");
 }

@@ -1,7 +1,7 @@
 //! Held-out texts: perplexity and draft acceptance, teacher-forced.
 
 use engine_core::backend::{Backend, SequenceStep};
-use engine_core::runner::{Runner, StepRunner};
+use engine_core::runner::{Runner, StepOutput, StepRunner, WantedRows};
 use engine_core::sampling::log_softmax_at;
 
 use super::argmax;
@@ -60,11 +60,12 @@ pub fn heldout<B: Backend>(
 fn run_window<B: Backend>(runner: &mut Runner<B>, tokens: &[u32]) -> (Vec<f32>, Vec<f32>) {
     let block_table: Vec<u32> = (0..tokens.len().div_ceil(64) as u32).collect();
     let rows: Vec<u32> = (0..tokens.len() as u32).collect();
-    let (mut logits, mut drafts) = (Vec::new(), Vec::new());
+    let wanted = WantedRows::logits(&rows);
+    let (mut main, mut drafts) = (StepOutput::default(), StepOutput::default());
     let step = SequenceStep { tokens, context_len: 0, block_table: &block_table };
-    runner.step(&[step], &rows, &mut logits).unwrap_or_else(|e| panic!("held-out: {e}"));
+    runner.step(&[step], wanted, &mut main).unwrap_or_else(|e| panic!("held-out: {e}"));
     let mut next = tokens[1..].to_vec();
     next.push(0);
-    runner.draft(&next, &rows, &mut drafts).unwrap_or_else(|e| panic!("held-out: MTP: {e}"));
-    (logits, drafts)
+    runner.draft(&next, wanted, &mut drafts).unwrap_or_else(|e| panic!("held-out: MTP: {e}"));
+    (main.logits, drafts.logits)
 }

@@ -59,7 +59,8 @@ pub fn load_tiny<B: Backend>(
     let config = ModelConfig::from_dir(dir)?;
     let checkpoint = Checkpoint::open(dir)?;
     let limits = StepLimits { max_num_batched_tokens: 2048, max_num_seqs: 16, max_model_len: 2048, block_size: 64 };
-    let options = RunnerOptions { precision: precision.clone(), with_mtp: true, limits, num_blocks: 128 };
+    let options =
+        RunnerOptions { precision: precision.clone(), with_mtp: true, limits, num_blocks: 128, num_token_ids: None };
     Runner::load(backend, &checkpoint, &config, &options, &mut |_| {})
 }
 

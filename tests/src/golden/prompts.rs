@@ -2,7 +2,7 @@
 
 use super::argmax;
 use engine_core::backend::{Backend, SequenceStep};
-use engine_core::runner::{Runner, StepRunner};
+use engine_core::runner::{Runner, StepOutput, StepRunner, WantedRows};
 
 use super::{Findings, GoldenMode, Goldens, relative_error};
 
@@ -51,10 +51,10 @@ pub fn check_prompts<B: Backend>(goldens: &Goldens, mode: GoldenMode, runner: &m
             })
             .collect();
         let rows: Vec<u32> = (0..runs.len() as u32).collect();
-        let mut logits = Vec::new();
-        runner.step(&sequences, &rows, &mut logits).unwrap_or_else(|e| panic!("decode: {e}"));
+        let mut output = StepOutput::default();
+        runner.step(&sequences, WantedRows::logits(&rows), &mut output).unwrap_or_else(|e| panic!("decode: {e}"));
         let vocab = runner.info().vocab_size;
-        for (run, logits) in runs.iter_mut().zip(logits.chunks(vocab)) {
+        for (run, logits) in runs.iter_mut().zip(output.logits.chunks(vocab)) {
             push_greedy(goldens, mode, run, logits, &mut findings);
         }
     }
@@ -73,10 +73,10 @@ pub fn argmax_agreement<B: Backend>(goldens: &Goldens, mode: GoldenMode, runner:
         let block_table: Vec<u32> = (0..prompt.ids.len().div_ceil(64) as u32).collect();
         let rows: Vec<u32> = (0..prompt.ids.len() as u32).collect();
         let step = SequenceStep { tokens: &prompt.ids, context_len: 0, block_table: &block_table };
-        let mut logits = Vec::new();
-        runner.step(&[step], &rows, &mut logits).unwrap_or_else(|e| panic!("{}: {e}", prompt.name));
+        let mut output = StepOutput::default();
+        runner.step(&[step], WantedRows::logits(&rows), &mut output).unwrap_or_else(|e| panic!("{}: {e}", prompt.name));
         let golden = &goldens.result(mode, &prompt.name).prompt_argmax;
-        equal += logits.chunks(vocab).zip(golden).filter(|(row, golden)| argmax(row) == **golden).count();
+        equal += output.logits.chunks(vocab).zip(golden).filter(|(row, golden)| argmax(row) == **golden).count();
         compared += golden.len();
     }
     f64::from(equal as u32) / f64::from(compared as u32)
@@ -112,13 +112,14 @@ fn prefill<B: Backend>(
         let context_len = index * 700;
         let step = SequenceStep { tokens, context_len, block_table: &run.block_table };
         let rows: Vec<u32> = (0..tokens.len() as u32).collect();
-        let mut chunk = Vec::new();
-        runner.step(&[step], &rows, &mut chunk).unwrap_or_else(|e| panic!("{}: {e}", run.name));
-        logits.extend_from_slice(&chunk);
+        let wanted = WantedRows::logits(&rows);
+        let mut chunk = StepOutput::default();
+        runner.step(&[step], wanted, &mut chunk).unwrap_or_else(|e| panic!("{}: {e}", run.name));
+        logits.extend_from_slice(&chunk.logits);
         let next: Vec<u32> =
             (1..=tokens.len()).map(|i| run.tokens.get(context_len + i).copied().unwrap_or(golden.greedy[0])).collect();
-        runner.draft(&next, &rows, &mut chunk).unwrap_or_else(|e| panic!("{}: draft: {e}", run.name));
-        drafts.extend_from_slice(&chunk);
+        runner.draft(&next, wanted, &mut chunk).unwrap_or_else(|e| panic!("{}: draft: {e}", run.name));
+        drafts.extend_from_slice(&chunk.logits);
     }
     let row = |of: &[f32], position: usize| of[position * vocab..][..vocab].to_vec();
     let compare = |what: &str, name: String, found: Vec<f32>, findings: &mut Findings| {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use engine_core::backend::{Backend, Element, SequenceStep};
 use engine_core::model::{Observer, Point, Value};
-use engine_core::runner::Runner;
+use engine_core::runner::{Runner, StepOutput, WantedRows};
 
 use super::{Findings, GoldenMode, Goldens, relative_error};
 
@@ -47,11 +47,11 @@ pub fn check_trace<B: Backend>(
     let callback = RefCell::new(&mut watch as &mut _);
     let observer = Observer::new(&callback);
     let step = SequenceStep { tokens: ids, context_len: 0, block_table: &[0] };
-    let mut logits = Vec::new();
-    runner.step_observed(&[step], &[0], &mut logits, observer).unwrap_or_else(|e| panic!("trace: {e}"));
+    let (nothing, mut output) = (WantedRows::default(), StepOutput::default());
+    runner.step_observed(&[step], nothing, &mut output, observer).unwrap_or_else(|e| panic!("trace: {e}"));
     let mut next = ids[1..].to_vec();
     next.push(0);
-    runner.draft_observed(&next, &[0], &mut logits, observer).unwrap_or_else(|e| panic!("trace: MTP: {e}"));
+    runner.draft_observed(&next, nothing, &mut output, observer).unwrap_or_else(|e| panic!("trace: MTP: {e}"));
     compare(goldens, mode, runner, &seen, tolerance)
 }
 

@@ -3,6 +3,7 @@
 #![cfg(feature = "cpu")]
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod best_tokens;
 mod checkpoints;
 mod faults;
 mod lifetimes;

@@ -9,7 +9,7 @@ use bathysphere::backend::{Capabilities, SequenceStep, StepError};
 use bathysphere::{Device, Engine, EngineBuilder, Error, RunnerInfo, SamplingParams, WeightClass, WeightFormat};
 use conformance::golden::model_dir;
 use engine_core::engine::{Loader, OpenDevice};
-use engine_core::runner::StepRunner;
+use engine_core::runner::{StepOutput, StepRunner, WantedRows};
 
 /// Far above what any test takes; a wait this long is a hang.
 pub(crate) const HANG: Duration = Duration::from_secs(60);
@@ -43,6 +43,8 @@ pub(crate) struct Rig {
 struct Controls {
     num_steps: AtomicUsize,
     largest_batch: AtomicUsize,
+    num_logit_rows: AtomicUsize,
+    num_best_rows: AtomicUsize,
     /// Faults by the number of the step, counted from 0.
     faults: Mutex<BTreeMap<usize, Fault>>,
     held: Mutex<bool>,
@@ -68,6 +70,12 @@ impl Rig {
     /// Steps begun.
     pub(crate) fn num_steps(&self) -> usize {
         self.controls.num_steps.load(Ordering::SeqCst)
+    }
+
+    /// Rows of which logits were asked for, and rows of which the best token was.
+    pub(crate) fn num_rows(&self) -> (usize, usize) {
+        let count = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
+        (count(&self.controls.num_logit_rows), count(&self.controls.num_best_rows))
     }
 
     /// Most sequences in one step.
@@ -107,34 +115,37 @@ impl StepRunner for RiggedRunner {
     fn step(
         &mut self,
         sequences: &[SequenceStep<'_>],
-        logit_rows: &[u32],
-        logits: &mut Vec<f32>,
+        wanted: WantedRows<'_>,
+        output: &mut StepOutput,
     ) -> Result<(), StepError> {
         let controls = &self.controls;
         let held = controls.held.lock().unwrap();
         drop(controls.changed.wait_timeout_while(held, HANG, |held| *held).unwrap());
         let number = controls.num_steps.fetch_add(1, Ordering::SeqCst);
         controls.largest_batch.fetch_max(sequences.len(), Ordering::SeqCst);
-        check_step(&self.inner.info(), sequences, logit_rows);
+        controls.num_logit_rows.fetch_add(wanted.logits.len(), Ordering::SeqCst);
+        controls.num_best_rows.fetch_add(wanted.best_tokens.len(), Ordering::SeqCst);
+        check_step(&self.inner.info(), sequences, wanted);
         let fault = controls.faults.lock().unwrap().get(&number).copied();
         match fault {
             Some(fault) => Err(fault.error()),
-            None => self.inner.step(sequences, logit_rows, logits),
+            None => self.inner.step(sequences, wanted, output),
         }
     }
 
-    fn draft(&mut self, next_tokens: &[u32], logit_rows: &[u32], logits: &mut Vec<f32>) -> Result<(), StepError> {
-        self.inner.draft(next_tokens, logit_rows, logits)
+    fn draft(&mut self, next_tokens: &[u32], wanted: WantedRows<'_>, output: &mut StepOutput) -> Result<(), StepError> {
+        self.inner.draft(next_tokens, wanted, output)
     }
 }
 
 /// What every step must be; a breach panics, which ends the engine and so the test.
-fn check_step(info: &RunnerInfo, sequences: &[SequenceStep<'_>], logit_rows: &[u32]) {
+fn check_step(info: &RunnerInfo, sequences: &[SequenceStep<'_>], wanted: WantedRows<'_>) {
     let limits = info.limits;
     let num_tokens: usize = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
     assert!((1..=limits.max_num_batched_tokens).contains(&num_tokens), "{num_tokens} tokens");
     assert!(sequences.len() <= limits.max_num_seqs, "{} sequences", sequences.len());
-    assert!(logit_rows.iter().all(|row| (*row as usize) < num_tokens));
+    let rows = wanted.logits.iter().chain(wanted.best_tokens);
+    assert!(rows.copied().all(|row| (row as usize) < num_tokens));
     let mut blocks = HashSet::new();
     for sequence in sequences {
         let seq_len = sequence.context_len + sequence.tokens.len();
