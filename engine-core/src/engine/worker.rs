@@ -86,6 +86,12 @@ impl Worker {
             self.drop_finished();
             if let Err(error) = self.run_logits().and_then(|()| self.step()) {
                 tracing::error!(%error, "a step failed");
+                if error.is_fatal() {
+                    // What still waits in the channel ends with this error too.
+                    while let Ok(command) = self.commands.try_recv() {
+                        self.accept(command);
+                    }
+                }
                 self.fail_generations(&error);
                 if error.is_fatal() {
                     self.logit_runs.iter().for_each(|run| run.fail(error.clone()));

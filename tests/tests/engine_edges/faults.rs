@@ -46,6 +46,25 @@ fn a_lost_device_is_reported_to_all_and_the_engine_is_stopped() {
     assert!(matches!(engine.generate(prompt(4, 0), greedy(1)), Err(Error::Request(RequestError::Stopped))));
 }
 
+/// Requests that came while the last step ran are in the channel, not yet in the schedule.
+#[test]
+fn what_is_queued_when_a_device_is_lost_ends_with_its_error() {
+    let rig = Rig::default();
+    let engine = engine(&rig);
+    rig.hold();
+    let running = engine.stream(prompt(20, 0), greedy(50)).unwrap();
+    rig.wait_for_a_held_step();
+    let queued: Vec<_> = (1..4).map(|i| engine.stream(prompt(20, i), greedy(50)).unwrap()).collect();
+    let logits = engine.logits(&prompt(300, 0), false).unwrap();
+    rig.fail_after(0, Fault::DeviceLost);
+    rig.release();
+    for stream in queued.into_iter().chain([running]) {
+        let error = stream.collect_all().unwrap_err();
+        assert!(matches!(error, Error::Step(StepError::DeviceLost { .. })), "{error}");
+    }
+    assert!(matches!(logits.last(), Some(Err(Error::Step(StepError::DeviceLost { .. })))));
+}
+
 #[test]
 fn a_device_lost_while_scoring_ends_generations_too() {
     let rig = Rig::default();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bathysphere::backend::{Capabilities, SequenceStep, StepError};
 use bathysphere::{Device, Engine, EngineBuilder, Error, RunnerInfo, SamplingParams, WeightClass, WeightFormat};
@@ -42,6 +42,8 @@ pub(crate) struct Rig {
 #[derive(Debug, Default)]
 struct Controls {
     num_steps: AtomicUsize,
+    /// Steps asked for: one more than begun while one is held.
+    num_arrived: AtomicUsize,
     largest_batch: AtomicUsize,
     num_logit_rows: AtomicUsize,
     num_best_rows: AtomicUsize,
@@ -65,6 +67,15 @@ impl Rig {
     pub(crate) fn release(&self) {
         *self.controls.held.lock().unwrap() = false;
         self.controls.changed.notify_all();
+    }
+
+    /// Waits until a step is held: what is submitted from now on stays in the engine's queue.
+    pub(crate) fn wait_for_a_held_step(&self) {
+        let start = Instant::now();
+        while self.controls.num_arrived.load(Ordering::SeqCst) == self.num_steps() {
+            assert!(start.elapsed() < HANG, "no step came");
+            std::thread::yield_now();
+        }
     }
 
     /// Steps begun.
@@ -119,6 +130,7 @@ impl StepRunner for RiggedRunner {
         output: &mut StepOutput,
     ) -> Result<(), StepError> {
         let controls = &self.controls;
+        controls.num_arrived.fetch_add(1, Ordering::SeqCst);
         let held = controls.held.lock().unwrap();
         drop(controls.changed.wait_timeout_while(held, HANG, |held| *held).unwrap());
         let number = controls.num_steps.fetch_add(1, Ordering::SeqCst);
