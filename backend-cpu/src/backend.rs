@@ -67,6 +67,7 @@ impl CpuBackend {
             activation: DType::F32,
             cache_element_bytes: size_of::<f32>(),
             memory_bytes: device::available_memory(),
+            max_cache_layer_bytes: None,
             notes: vec![
                 format!("{level} kernels"),
                 format!("{} threads", threads.len()),

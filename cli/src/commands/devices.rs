@@ -33,6 +33,9 @@ fn available(name: &str, capabilities: &Capabilities) -> String {
     if let Some(memory_bytes) = capabilities.memory_bytes {
         lines.push(format!("  memory       {}", output::bytes(memory_bytes)));
     }
+    if let Some(max_cache_layer_bytes) = capabilities.max_cache_layer_bytes {
+        lines.push(format!("  cache        at most {} a layer", output::bytes(max_cache_layer_bytes)));
+    }
     for note in &capabilities.notes {
         lines.push(format!("  note         {note}"));
     }

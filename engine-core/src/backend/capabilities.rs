@@ -22,6 +22,8 @@ pub struct Capabilities {
     pub cache_element_bytes: usize,
     /// Memory that weights and cache may take, if known, in bytes.
     pub memory_bytes: Option<u64>,
+    /// Largest latent cache of one layer, in bytes, if the device limits it: some bind only so much of a buffer at once.
+    pub max_cache_layer_bytes: Option<u64>,
     /// What else a user may want to know, e.g. the instruction set in use.
     pub notes: Vec<String>,
 }

@@ -87,7 +87,7 @@ impl<D> EngineBuilder<D> {
     }
 
     /// Longest window in tokens, prompt and generation together. Default: the checkpoint's
-    /// `max_position_embeddings`, or what fits the device's memory if that is less.
+    /// `max_position_embeddings`, or what fits the device if that is less.
     #[must_use]
     pub fn max_model_len(mut self, tokens: usize) -> Self {
         self.options.max_model_len = Some(tokens);
@@ -109,7 +109,7 @@ impl<D> EngineBuilder<D> {
     }
 
     /// Tokens the latent cache holds over all sequences. Default: one window, or up to 8 192 tokens per sequence where
-    /// they fit.
+    /// they fit and leave a tenth of the memory free.
     #[must_use]
     pub fn num_cache_tokens(mut self, tokens: usize) -> Self {
         self.options.num_cache_tokens = Some(tokens);
@@ -185,7 +185,7 @@ impl<D: OpenDevice> EngineBuilder<D> {
     pub fn plan(&self) -> Result<MemoryPlan, Error> {
         let config = ModelConfig::from_dir(&self.dir)?;
         let capabilities = self.device.capabilities()?;
-        Ok(self.options.plan(&config, &capabilities, self.options.max_model_len))
+        Ok(MemoryPlan::new(&config, &self.options.plan_request(&config, &capabilities)))
     }
 
     /// Loads the checkpoint onto the device and starts the engine's thread.

@@ -7,7 +7,7 @@ use crate::Error;
 use crate::backend::{Capabilities, StepLimits};
 use crate::cache::DEFAULT_BLOCK_SIZE;
 use crate::config::ModelConfig;
-use crate::plan::{MemoryPlan, PlanRequest, stored_format};
+use crate::plan::{CacheLayer, MemoryPlan, PlanError, PlanRequest, stored_format};
 use crate::quant::PrecisionPolicy;
 use crate::runner::RunnerOptions;
 
@@ -49,25 +49,21 @@ const SHORTEST_WINDOW: usize = 2;
 const MAX_CACHE_TOKENS: usize = 1 << 31;
 
 impl BuildOptions {
-    pub(super) fn plan(
-        &self,
-        config: &ModelConfig,
-        capabilities: &Capabilities,
-        max_model_len: Option<usize>,
-    ) -> MemoryPlan {
-        let request = PlanRequest {
+    /// What is to be planned for: these options on this device, with the model's window unless there is a shorter one.
+    pub(super) fn plan_request(&self, config: &ModelConfig, capabilities: &Capabilities) -> PlanRequest {
+        PlanRequest {
             policy: self.precision.clone(),
             stored: stored_format(config),
             with_mtp: self.load_mtp,
             cache_element_bytes: capabilities.cache_element_bytes,
             act_element_bytes: capabilities.activation.num_bytes(),
-            max_model_len: max_model_len.unwrap_or(config.max_position_embeddings),
+            max_model_len: self.max_model_len.unwrap_or(config.max_position_embeddings),
             max_num_seqs: self.max_num_seqs,
             max_num_batched_tokens: self.max_num_batched_tokens,
             block_size: self.block_size,
             available_bytes: capabilities.memory_bytes,
-        };
-        MemoryPlan::new(config, &request)
+            max_cache_layer_bytes: capabilities.max_cache_layer_bytes,
+        }
     }
 
     fn check(&self, config: &ModelConfig, has_mtp: bool) -> Result<(), RequestError> {
@@ -92,20 +88,38 @@ impl BuildOptions {
         has_mtp: bool,
     ) -> Result<RunnerOptions, Error> {
         self.check(config, has_mtp)?;
-        let mut plan = self.plan(config, capabilities, self.max_model_len);
-        let fitting = plan.max_cache_tokens.map_or(usize::MAX, |tokens| tokens as usize);
-        let fits_partly = (self.block_size.max(SHORTEST_WINDOW)..config.max_position_embeddings).contains(&fitting);
+        let mut request = self.plan_request(config, capabilities);
+        let mut plan = MemoryPlan::new(config, &request);
+        let room = CacheRoom::of(&plan);
+        let shortest = self.block_size.max(SHORTEST_WINDOW);
+        let fits_partly = (shortest..config.max_position_embeddings).contains(&room.most());
         if self.max_model_len.is_none() && fits_partly {
-            let fitting = fitting - fitting % self.block_size;
-            tracing::info!(max_model_len = fitting, "the window is limited by the device's memory");
-            plan = self.plan(config, capabilities, Some(fitting));
+            let unasked = room.unasked();
+            request.max_model_len = (unasked - unasked % self.block_size).max(shortest);
+            tracing::info!(request.max_model_len, "the window is limited by the device's {}", room.limit());
+            plan = MemoryPlan::new(config, &request);
         }
         plan.check()?;
-        let max_model_len = plan.max_model_len as usize;
-        let wanted = self.max_num_seqs * max_model_len.min(DEFAULT_CACHE_TOKENS_PER_SEQUENCE);
-        let most = fitting.min(MAX_CACHE_TOKENS).max(max_model_len);
-        let cache_tokens = self.num_cache_tokens.unwrap_or_else(|| wanted.clamp(max_model_len, most));
-        check_option("num_cache_tokens", cache_tokens, max_model_len..=most)?;
+        let max_model_len = request.max_model_len;
+        let cache_tokens = match self.num_cache_tokens {
+            Some(tokens) => {
+                CacheLayer::new(config, &request).check("num_cache_tokens", tokens as u64).map_err(PlanError::from)?;
+                check_option("num_cache_tokens", tokens, max_model_len..=room.most().max(max_model_len))?;
+                tokens
+            }
+            None => {
+                let wanted = self.max_num_seqs * max_model_len.min(DEFAULT_CACHE_TOKENS_PER_SEQUENCE);
+                let tokens = wanted.min(room.unasked()).max(max_model_len);
+                if tokens < wanted {
+                    tracing::info!(
+                        num_cache_tokens = tokens,
+                        "the latent cache is limited by the device's {}",
+                        room.limit()
+                    );
+                }
+                tokens
+            }
+        };
         Ok(RunnerOptions {
             precision: self.precision.clone(),
             with_mtp: self.load_mtp,
@@ -121,10 +135,139 @@ impl BuildOptions {
     }
 }
 
+/// Tokens of latent cache that a device has room for.
+#[derive(Debug, Clone, Copy)]
+struct CacheRoom {
+    memory: usize,
+    layer: usize,
+}
+
+impl CacheRoom {
+    fn of(plan: &MemoryPlan) -> Self {
+        let tokens = |limit: Option<u64>| limit.map_or(MAX_CACHE_TOKENS, |most| MAX_CACHE_TOKENS.min(most as usize));
+        Self { memory: tokens(plan.max_cache_tokens), layer: tokens(plan.max_cache_layer_tokens) }
+    }
+
+    /// All that fit.
+    fn most(self) -> usize {
+        self.memory.min(self.layer)
+    }
+
+    /// What is taken without being asked for. A tenth of the memory stays free: how much there is was reported before
+    /// anything was loaded, allocators round up, and others live on the device too.
+    fn unasked(self) -> usize {
+        self.layer.min(self.memory - self.memory / 10)
+    }
+
+    /// What [`CacheRoom::unasked`] is limited by.
+    fn limit(self) -> &'static str {
+        if self.unasked() == self.layer { "largest cache of a layer" } else { "memory" }
+    }
+}
+
 fn check_option(option: &'static str, value: usize, range: RangeInclusive<usize>) -> Result<(), RequestError> {
     if range.contains(&value) {
         return Ok(());
     }
     let accepted = format!("{}..={}", range.start(), range.end());
     Err(RequestError::BuildOption { option, value, accepted })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::backend::Backend;
+    use crate::noop::NoopBackend;
+
+    fn v3() -> ModelConfig {
+        ModelConfig::from_json(crate::config::fixtures::DEEPSEEK_V3).unwrap()
+    }
+
+    fn resolve(options: &BuildOptions, capabilities: &Capabilities) -> Result<(usize, usize), String> {
+        let resolved = options.resolve(&v3(), capabilities, true).map_err(|error| error.to_string())?;
+        Ok((resolved.limits.max_model_len, resolved.num_blocks))
+    }
+
+    /// 128 MiB of 512 + 64 values of 4 bytes are 58 254 tokens, or 910 blocks of 64.
+    fn small_layers() -> Capabilities {
+        Capabilities { max_cache_layer_bytes: Some(128 << 20), ..NoopBackend::new().capabilities().clone() }
+    }
+
+    #[test]
+    fn without_limits_every_sequence_has_its_share() {
+        let options = BuildOptions::default();
+        let unlimited = NoopBackend::new().capabilities().clone();
+        assert_eq!(resolve(&options, &unlimited), Ok((163_840, 163_840 / 64)), "one window is more than 16 shares");
+        let short = BuildOptions { max_model_len: Some(1000), ..options };
+        assert_eq!(resolve(&short, &unlimited), Ok((1000, 16 * 1000 / 64)));
+    }
+
+    #[test]
+    fn defaults_keep_to_the_largest_cache_of_a_layer() {
+        let options = BuildOptions::default();
+        assert_eq!(resolve(&options, &small_layers()), Ok((910 * 64, 910)));
+        let short = BuildOptions { max_model_len: Some(10_000), ..options.clone() };
+        assert_eq!(resolve(&short, &small_layers()), Ok((10_000, 910)), "16 x 8192 tokens are more");
+        let few = BuildOptions { max_num_seqs: 2, ..short };
+        assert_eq!(resolve(&few, &small_layers()), Ok((10_000, 2 * 8192 / 64)), "and 2 x 8192 are not");
+        let odd = BuildOptions { block_size: 1000, ..options };
+        assert_eq!(resolve(&odd, &small_layers()), Ok((58_000, 58)), "whole blocks");
+    }
+
+    #[test]
+    fn requests_above_the_largest_cache_of_a_layer_name_limit_need_and_way_out() {
+        let options = BuildOptions::default();
+        let exact = BuildOptions { max_model_len: Some(58_240), num_cache_tokens: Some(58_240), ..options.clone() };
+        assert_eq!(resolve(&exact, &small_layers()), Ok((58_240, 910)));
+        let long = BuildOptions { max_model_len: Some(58_241), ..options.clone() };
+        assert_eq!(
+            resolve(&long, &small_layers()).unwrap_err(),
+            "a latent cache of 58 241 tokens needs 128.1 MiB a layer, the device holds at most 128.0 MiB: \
+             lower max_model_len to 58 240"
+        );
+        let large = BuildOptions { max_model_len: Some(4096), num_cache_tokens: Some(1 << 20), ..options.clone() };
+        assert_eq!(
+            resolve(&large, &small_layers()).unwrap_err(),
+            "a latent cache of 1 048 576 tokens needs 2.2 GiB a layer, the device holds at most 128.0 MiB: \
+             lower num_cache_tokens to 58 240"
+        );
+        let coarse = BuildOptions { block_size: 65_536, ..options };
+        let error = resolve(&coarse, &small_layers()).unwrap_err();
+        assert!(error.ends_with("lower block_size to 58 254"), "{error}");
+    }
+
+    #[test]
+    fn defaults_leave_a_tenth_of_the_memory_and_requests_may_take_it() {
+        let options = BuildOptions { max_model_len: Some(4096), max_num_seqs: 1000, ..BuildOptions::default() };
+        let unlimited = NoopBackend::new().capabilities().clone();
+        let plan = MemoryPlan::new(&v3(), &options.plan_request(&v3(), &unlimited));
+        let memory_bytes = plan.weight_bytes + plan.workspace_bytes + plan.cache_bytes(640_000);
+        let device = Capabilities { memory_bytes: Some(memory_bytes), ..unlimited };
+        assert_eq!(resolve(&options, &device), Ok((4096, 576_000 / 64)));
+        let all = BuildOptions { num_cache_tokens: Some(640_000), ..options.clone() };
+        assert_eq!(resolve(&all, &device), Ok((4096, 640_000 / 64)));
+        let more = BuildOptions { num_cache_tokens: Some(640_001), ..options };
+        assert_eq!(resolve(&more, &device).unwrap_err(), "num_cache_tokens = 640001 is outside 4096..=640000");
+    }
+
+    /// A window that nobody asked for leaves a tenth as well; one that was asked for, or just fits, does not.
+    #[test]
+    fn a_window_that_does_not_fit_is_cut() {
+        let options = BuildOptions::default();
+        let unlimited = NoopBackend::new().capabilities().clone();
+        let plan = MemoryPlan::new(&v3(), &options.plan_request(&v3(), &unlimited));
+        let with_room_for = |tokens| {
+            let memory_bytes = plan.weight_bytes + plan.workspace_bytes + plan.cache_bytes(tokens);
+            Capabilities { memory_bytes: Some(memory_bytes), ..unlimited.clone() }
+        };
+        assert_eq!(resolve(&options, &with_room_for(163_840)), Ok((163_840, 163_840 / 64)));
+        assert_eq!(resolve(&options, &with_room_for(64_000)), Ok((57_600, 57_600 / 64)));
+        let asked = BuildOptions { max_model_len: Some(64_000), ..options.clone() };
+        assert_eq!(resolve(&asked, &with_room_for(64_000)), Ok((64_000, 64_000 / 64)));
+        assert_eq!(resolve(&options, &with_room_for(70)), Ok((64, 1)), "a block at least");
+        let error = resolve(&options, &with_room_for(60)).unwrap_err();
+        assert!(error.contains("lower max_model_len to 60"), "{error}");
+    }
 }

@@ -58,6 +58,7 @@ impl Default for NoopBackend {
             activation: DType::F32,
             cache_element_bytes: size_of::<f32>(),
             memory_bytes: None,
+            max_cache_layer_bytes: None,
             notes: vec!["a test instrument: computes nothing".into()],
         };
         Self { capabilities, calls: Arc::default() }

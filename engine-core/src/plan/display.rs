@@ -28,7 +28,11 @@ impl Display for MemoryPlan {
             row(f, "available", &bytes(available))?;
             row(f, "tokens of cache that fit", &count(tokens))?;
         }
+        if let Some(tokens) = self.max_cache_layer_tokens {
+            row(f, "tokens of cache that a layer may have", &count(tokens))?;
+        }
         match &self.verdict {
+            Verdict::CacheLayerTooLarge(excess) => write!(f, "does not fit: {excess}"),
             Verdict::Unknown => f.write_str("available memory not known"),
             Verdict::Fits => f.write_str("fits"),
             Verdict::DoesNotFit { need, have, advice } => {

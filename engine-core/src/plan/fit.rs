@@ -3,11 +3,12 @@
 use serde::{Serialize, Serializer};
 
 use super::PlanRequest;
+use super::cache_layer::{CacheLayer, CacheLayerExcess};
 use super::display::{bytes, count};
 use super::weights::PlannedTensors;
 use crate::quant::{Precision, PrecisionPolicy};
 
-/// Whether a plan fits the available memory. It does when weights, workspace and the latent cache of one sequence of
+/// Whether a plan fits the device. It does when weights, workspace and the latent cache of one sequence of
 /// full length do: more sequences then share what is left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
@@ -16,6 +17,8 @@ pub enum Verdict {
     Unknown,
     /// It fits.
     Fits,
+    /// The latent cache of one sequence is larger than the device allows in a layer, whatever its memory.
+    CacheLayerTooLarge(CacheLayerExcess),
     /// It does not.
     DoesNotFit {
         /// Bytes needed at least.
@@ -68,6 +71,9 @@ pub enum PlanError {
         /// What would make it fit.
         advice: Advice,
     },
+    /// The latent cache is larger than the device allows in one layer.
+    #[error(transparent)]
+    CacheLayer(#[from] CacheLayerExcess),
 }
 
 /// The sums that decide.
@@ -76,6 +82,7 @@ pub(super) struct Fit {
     pub(super) workspace_bytes: u64,
     pub(super) cache_bytes_per_token: u64,
     pub(super) max_model_len: u64,
+    pub(super) cache_layer: CacheLayer,
 }
 
 impl Fit {
@@ -90,6 +97,9 @@ impl Fit {
     }
 
     pub(super) fn verdict(&self, request: &PlanRequest, tensors: &PlannedTensors) -> Verdict {
+        if let Err(excess) = self.cache_layer.check("max_model_len", self.max_model_len) {
+            return Verdict::CacheLayerTooLarge(excess);
+        }
         let Some(have) = request.available_bytes else { return Verdict::Unknown };
         let need = self.need();
         if need <= have {

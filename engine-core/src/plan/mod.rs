@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod cache_layer;
 mod display;
 mod fit;
 #[cfg(test)]
@@ -32,6 +33,8 @@ use crate::cache::DEFAULT_BLOCK_SIZE;
 use crate::config::{ModelConfig, QuantizationConfig};
 use crate::quant::{PrecisionPolicy, WeightFormat};
 
+pub(crate) use cache_layer::CacheLayer;
+pub use cache_layer::CacheLayerExcess;
 pub use fit::{Advice, PlanError, Verdict};
 pub use weights::{PlanClass, WeightLine};
 
@@ -42,7 +45,7 @@ pub struct PlanRequest {
     pub policy: PrecisionPolicy,
     /// Format of the checkpoint's linears: what `auto` keeps.
     pub stored: WeightFormat,
-    /// Load the MTP modules too.
+    /// Load the MTP module too: the first, where the configuration has more.
     pub with_mtp: bool,
     /// Bytes of one value of the latent cache: 4 for f32, 2 for bf16.
     pub cache_element_bytes: usize,
@@ -58,11 +61,13 @@ pub struct PlanRequest {
     pub block_size: usize,
     /// Memory free on the device, if known.
     pub available_bytes: Option<u64>,
+    /// Largest latent cache of one layer, in bytes, if the device limits it.
+    pub max_cache_layer_bytes: Option<u64>,
 }
 
 impl PlanRequest {
-    /// The checkpoint as it is, with its MTP modules, at its full window: one sequence, bf16 cache and activations,
-    /// 2048 tokens a step, available memory unknown.
+    /// The checkpoint as it is, with its MTP module, at its full window: one sequence, bf16 cache and activations,
+    /// 2048 tokens a step, limits of the device unknown.
     pub fn new(config: &ModelConfig) -> Self {
         Self {
             policy: PrecisionPolicy::default(),
@@ -75,6 +80,7 @@ impl PlanRequest {
             max_num_batched_tokens: 2048,
             block_size: DEFAULT_BLOCK_SIZE,
             available_bytes: None,
+            max_cache_layer_bytes: None,
         }
     }
 }
@@ -101,9 +107,9 @@ pub struct MemoryPlan {
     /// Parameters of the main model that a token is multiplied with: K of E experts of each layer, and no embedding,
     /// which is looked up (unless it is the head as well).
     pub active_parameters: u64,
-    /// Parameters of the MTP modules, without the embedding and head that they share with the main model.
+    /// Parameters of the MTP module, without the embedding and head that it shares with the main model.
     pub mtp_parameters: u64,
-    /// Latent cache of one token over all layers, MTP modules included when loaded.
+    /// Latent cache of one token over all layers, the MTP module's included when loaded.
     pub cache_bytes_per_token: u64,
     /// Longest sequence planned for, in tokens.
     pub max_model_len: u64,
@@ -117,6 +123,8 @@ pub struct MemoryPlan {
     pub available_bytes: Option<u64>,
     /// Tokens of latent cache that fit beside weights and workspace, if the memory is known.
     pub max_cache_tokens: Option<u64>,
+    /// Tokens, in whole blocks, of the largest latent cache of one layer that the device allows, if it limits it.
+    pub max_cache_layer_tokens: Option<u64>,
     /// Whether it fits.
     pub verdict: Verdict,
 }
@@ -124,17 +132,25 @@ pub struct MemoryPlan {
 impl MemoryPlan {
     /// Plans from the configuration alone.
     pub fn new(config: &ModelConfig, request: &PlanRequest) -> Self {
+        // The loader takes the first MTP module and leaves the others.
+        let config = &ModelConfig {
+            num_nextn_predict_layers: config.num_nextn_predict_layers.min(usize::from(request.with_mtp)),
+            ..config.clone()
+        };
         let tensors = weights::PlannedTensors::new(config, request.with_mtp);
         let lines = tensors.lines(request);
         let parameters = tensors.parameters(config);
         let weight_bytes = lines.iter().map(|line| line.bytes).sum();
-        let cache_bytes_per_token = cache_bytes_per_token(config, request);
+        let cache_layer = CacheLayer::new(config, request);
+        let cache_bytes_per_token =
+            cache_layer.bytes_per_token * (config.num_hidden_layers + config.num_nextn_predict_layers) as u64;
         let workspace_bytes = workspace::bytes(config, request);
         let fit = fit::Fit {
             weight_bytes,
             workspace_bytes,
             cache_bytes_per_token,
             max_model_len: request.max_model_len as u64,
+            cache_layer,
         };
         let max_cache_tokens = request.available_bytes.map(|have| fit.cache_tokens(have));
         let full_tokens = (request.max_model_len as u64).saturating_mul(request.max_num_seqs as u64);
@@ -151,6 +167,7 @@ impl MemoryPlan {
             workspace_bytes,
             available_bytes: request.available_bytes,
             max_cache_tokens,
+            max_cache_layer_tokens: cache_layer.max_tokens(),
             verdict: fit.verdict(request, &tensors),
         }
     }
@@ -168,26 +185,20 @@ impl MemoryPlan {
     /// The tokens of cache to allocate: every sequence at full length, or as many as fit.
     pub fn cache_tokens(&self) -> u64 {
         let full = self.max_model_len.saturating_mul(self.max_num_seqs);
-        self.max_cache_tokens.map_or(full, |most| most.min(full))
+        [self.max_cache_tokens, self.max_cache_layer_tokens].into_iter().flatten().fold(full, u64::min)
     }
 
     /// An error when the plan does not fit.
     ///
     /// # Errors
-    /// [`PlanError::DoesNotFit`].
+    /// [`PlanError`], for the memory or for the cache of one layer.
     pub fn check(&self) -> Result<(), PlanError> {
         match &self.verdict {
             Verdict::Unknown | Verdict::Fits => Ok(()),
+            Verdict::CacheLayerTooLarge(excess) => Err(excess.clone().into()),
             Verdict::DoesNotFit { need, have, advice } => {
                 Err(PlanError::DoesNotFit { need: *need, have: *have, advice: advice.clone() })
             }
         }
     }
-}
-
-/// Lkv + R values per layer (spec 3.2).
-fn cache_bytes_per_token(config: &ModelConfig, request: &PlanRequest) -> u64 {
-    let mtp_layers = if request.with_mtp { config.num_nextn_predict_layers } else { 0 };
-    let layers = config.num_hidden_layers + mtp_layers;
-    (layers * config.attention.latent_width() * request.cache_element_bytes) as u64
 }

@@ -112,6 +112,39 @@ fn what_fits_is_bounded_by_the_byte() {
 }
 
 #[test]
+fn a_layer_of_the_cache_is_bounded_by_the_block() {
+    // 1 152 bytes a token of one layer in bf16; blocks of 64.
+    let limit = 1_152 * 64 * 100;
+    let request = PlanRequest { max_cache_layer_bytes: Some(limit), max_model_len: 6_400, ..PlanRequest::new(&v3()) };
+    let exact = MemoryPlan::new(&v3(), &request);
+    assert_eq!((&exact.verdict, exact.max_cache_layer_tokens), (&Verdict::Unknown, Some(6_400)));
+    assert!(exact.check().is_ok());
+    let many = MemoryPlan::new(&v3(), &PlanRequest { max_num_seqs: 9, ..request.clone() });
+    assert_eq!(many.cache_tokens(), 6_400, "of 9 x 6 400");
+
+    let long = PlanRequest { max_model_len: 6_401, available_bytes: Some(1 << 50), ..request.clone() };
+    let plan = MemoryPlan::new(&v3(), &long);
+    let excess =
+        CacheLayerExcess { tokens: 6_401, need: 1_152 * 64 * 101, limit, option: "max_model_len", accepted: 6_400 };
+    assert_eq!(plan.check(), Err(excess.clone().into()));
+    assert!(plan.to_string().ends_with(&format!("does not fit: {excess}")), "{plan}");
+    assert_eq!(serde_json::to_value(&plan).unwrap()["verdict"]["accepted"], 6_400);
+
+    let one_byte_less = PlanRequest { max_cache_layer_bytes: Some(limit - 1), ..request };
+    assert_eq!(MemoryPlan::new(&v3(), &one_byte_less).max_cache_layer_tokens, Some(6_336));
+}
+
+#[test]
+fn only_the_first_mtp_module_is_counted_as_only_it_is_loaded() {
+    let plan = |num_nextn_predict_layers| {
+        let config = ModelConfig { num_nextn_predict_layers, ..v3() };
+        MemoryPlan::new(&config, &PlanRequest::new(&config))
+    };
+    assert_eq!(plan(3), plan(1));
+    assert!(plan(1).weight_bytes > plan(0).weight_bytes);
+}
+
+#[test]
 fn advice_is_computed_and_true() {
     let fits = |policy: Precision, max_model_len, available| {
         let request = PlanRequest {
@@ -131,7 +164,7 @@ fn advice_is_computed_and_true() {
     assert!(error.to_string().ends_with("have 80.0 GiB free: use a device with more memory"), "{error}");
     // A window that is too long.
     let error = fits(Precision::Fp8, 163_840, 690_000_000_000).check().unwrap_err();
-    let PlanError::DoesNotFit { advice, .. } = &error;
+    let PlanError::DoesNotFit { advice, .. } = &error else { panic!("{error}") };
     let len = advice.max_model_len.unwrap();
     assert!(fits(Precision::Fp8, len as usize, 690_000_000_000).check().is_ok());
     assert!(error.to_string().contains("lower max_model_len to "), "{error}");

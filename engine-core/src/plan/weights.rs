@@ -29,7 +29,7 @@ pub enum PlanClass {
     SharedExperts,
     /// Router matrices and biases, and every norm.
     RouterAndNorms,
-    /// All of the MTP modules but the embedding and head, which are those of the main model.
+    /// All of the MTP module but the embedding and head, which are those of the main model.
     Mtp,
 }
 

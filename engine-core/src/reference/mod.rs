@@ -48,6 +48,7 @@ impl ReferenceBackend {
             activation: DType::F32,
             cache_element_bytes: size_of::<f32>(),
             memory_bytes: None,
+            max_cache_layer_bytes: None,
             notes: vec!["slow on purpose: for comparison, not for use".into()],
         };
         Self { numerics, capabilities }
