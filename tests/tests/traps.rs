@@ -175,7 +175,7 @@ fn a_model_like_glm_4_7_flash() {
 
 #[test]
 fn a_model_whose_head_is_its_embedding() {
-    let config = with(v3(), json!({"tie_word_embeddings": true, "num_nextn_predict_layers": 0}));
+    let config = with(v3(), json!({"tie_word_embeddings": true}));
     let (_guard, dir) = checkpoint(&config, SynthFormat::Bf16);
     assert!(!Checkpoint::open(&dir).unwrap().contains("lm_head.weight"));
     agrees_with_the_oracle(&config, SynthFormat::Bf16);

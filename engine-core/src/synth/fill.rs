@@ -72,11 +72,12 @@ impl Fill {
 }
 
 /// One generator seed per tensor. The MTP module's embedding and head are copies of the main model's (spec section
-/// 2.2), so they share its seed.
-pub(super) fn tensor_seed(seed: u64, name: &str) -> u64 {
-    let name = if name.ends_with(".shared_head.head.weight") {
+/// 2.2), so they share its seed; where that is tied, head and embedding are one.
+pub(super) fn tensor_seed(seed: u64, name: &str, is_tied: bool) -> u64 {
+    let is_head_copy = name.ends_with(".shared_head.head.weight");
+    let name = if is_head_copy && !is_tied {
         "lm_head.weight"
-    } else if name.ends_with(".embed_tokens.weight") {
+    } else if is_head_copy || name.ends_with(".embed_tokens.weight") {
         "model.embed_tokens.weight"
     } else {
         name

@@ -86,7 +86,7 @@ pub fn synth_checkpoint(
     let mut writer = ShardWriter::create(&staging, tensors.iter().map(|(t, _)| t.clone()).collect())?;
     let mut buffer = Vec::new();
     for (tensor, fill) in &tensors {
-        let tensor_seed = fill::tensor_seed(options.seed, &tensor.name);
+        let tensor_seed = fill::tensor_seed(options.seed, &tensor.name, config.tie_word_embeddings);
         write_tensor(&mut writer, &mut buffer, tensor, *fill, tensor_seed)?;
         let (done_bytes, total_bytes) = (writer.done_bytes(), writer.total_bytes());
         progress(Progress { done_bytes, total_bytes, tensor: &tensor.name });

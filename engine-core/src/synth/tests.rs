@@ -168,6 +168,10 @@ fn the_mtp_module_repeats_embedding_and_head() {
     assert_eq!(tensors["model.layers.5.embed_tokens.weight"].2, tensors["model.embed_tokens.weight"].2);
     assert_eq!(tensors["model.layers.5.shared_head.head.weight"].2, tensors["lm_head.weight"].2);
     assert_ne!(tensors["model.embed_tokens.weight"].2, tensors["lm_head.weight"].2);
+    let tied = tiny_config().replace("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true");
+    let (tensors, config) = synth(&tied, &options(SynthFormat::Fp8Block));
+    assert!(config.tie_word_embeddings && !tensors.contains_key("lm_head.weight"));
+    assert_eq!(tensors["model.layers.5.shared_head.head.weight"].2, tensors["model.embed_tokens.weight"].2);
 }
 
 #[test]
