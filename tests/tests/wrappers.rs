@@ -4,7 +4,7 @@
 use conformance::cases::{Case, cases};
 use conformance::faulty::{Fault, Faulty, OPS};
 use conformance::harness::{CaseOutcome, Profile, outputs, run_all, run_case, run_selected};
-use engine_core::backend::{Checked, Traced};
+use engine_core::backend::{Backend, Checked, HostBuffer, NO_TOKEN, StepError, Tensor, Traced, delegate_backend};
 use engine_core::reference::{Numerics, ReferenceBackend};
 
 fn reference() -> ReferenceBackend {
@@ -36,6 +36,62 @@ fn the_suite_finds_every_fault_in_every_case() {
             let outcome = run_case(&case, &backend, &reference(), &profile());
             assert!(matches!(outcome, CaseOutcome::Failed { .. }), "{op}, {fault:?}: {} {outcome:?}", case.name());
         }
+    }
+}
+
+/// The reference with another choice of the highest logit.
+struct Choosing {
+    inner: ReferenceBackend,
+    /// The id among the row's logits, of which the first take part.
+    choose: fn(row: &[f32], num_ids: usize) -> Option<usize>,
+}
+
+impl Backend for Choosing {
+    delegate_backend!(inner: ReferenceBackend; types, device, prepare, ops except [argmax]);
+
+    fn argmax(
+        &self,
+        _: &mut <Self as Backend>::Stream,
+        logits: &Tensor<HostBuffer, f32>,
+        num_ids: usize,
+        out: &mut Tensor<HostBuffer, u32>,
+    ) -> Result<(), StepError> {
+        for (row, out) in out.as_mut_slice().iter_mut().enumerate() {
+            *out = (self.choose)(logits.row(row), num_ids).map_or(NO_TOKEN, |id| id as u32);
+        }
+        Ok(())
+    }
+}
+
+/// The last id for which `is_better(value, best so far)`, starting at `floor`.
+fn last_better(row: &[f32], floor: f32, is_better: fn(f32, f32) -> bool) -> Option<usize> {
+    let better = |best: (Option<usize>, f32), (id, value): (usize, &f32)| {
+        if is_better(*value, best.1) { (Some(id), *value) } else { best }
+    };
+    row.iter().enumerate().fold((None, floor), better).0
+}
+
+#[test]
+fn every_usual_mistake_in_an_argmax_is_found() {
+    type Choose = fn(&[f32], usize) -> Option<usize>;
+    let run = |choose: Choose| run_selected(&Choosing { inner: reference(), choose }, &profile(), "argmax/");
+    run(|row, n| last_better(&row[..n], f32::NEG_INFINITY, |v, best| v > best)).assert_passed();
+    let mistakes: [(&str, Choose); 6] = [
+        ("ids without a token", |row, _| last_better(row, f32::NEG_INFINITY, |v, best| v > best)),
+        ("the last of equals", |row, n| {
+            last_better(&row[..n], f32::NEG_INFINITY, |v, best| v >= best && v != f32::NEG_INFINITY)
+        }),
+        ("0 above -0", |row, n| {
+            last_better(&row[..n], f32::NEG_INFINITY, |v, best| v.total_cmp(&best).is_gt() && !v.is_nan())
+        }),
+        ("NaN wins", |row, n| last_better(&row[..n], f32::NEG_INFINITY, |v, best| v.is_nan() || v > best)),
+        ("starts at the lowest number", |row, n| last_better(&row[..n], f32::MIN, |v, best| v > best)),
+        ("an id where there is none", |row, n| {
+            last_better(&row[..n], f32::NEG_INFINITY, |v, best| v > best).or(Some(0))
+        }),
+    ];
+    for (mistake, choose) in mistakes {
+        assert!(run(choose).failures().count() > 0, "not found: {mistake}");
     }
 }
 
