@@ -20,6 +20,9 @@ pub enum Device {
     /// The CPU.
     #[cfg(feature = "cpu")]
     Cpu,
+    /// A GPU through Vulkan, Metal or DirectX 12: the best adapter, or the one of this number.
+    #[cfg(feature = "wgpu")]
+    Wgpu(Option<usize>),
     /// The scalar specification: slow, for comparison.
     Reference,
 }
@@ -62,13 +65,19 @@ impl Device {
             .collect()
     }
 
-    /// Devices of this build, best first.
+    /// Devices of this build, best first: a software adapter is slower than the CPU it runs on.
     fn known() -> Vec<Device> {
-        vec![
-            #[cfg(feature = "cpu")]
-            Device::Cpu,
-            Device::Reference,
-        ]
+        #[cfg(feature = "wgpu")]
+        let (gpus, software) = adapters();
+        let mut known = Vec::new();
+        #[cfg(feature = "wgpu")]
+        known.extend(gpus);
+        #[cfg(feature = "cpu")]
+        known.push(Device::Cpu);
+        #[cfg(feature = "wgpu")]
+        known.extend(software);
+        known.push(Device::Reference);
+        known
     }
 
     fn resolve(self) -> Device {
@@ -81,6 +90,19 @@ impl Device {
     }
 }
 
+/// Adapters that are GPUs and adapters that are not; without any, the device that says why.
+#[cfg(feature = "wgpu")]
+fn adapters() -> (Vec<Device>, Vec<Device>) {
+    let adapters = backend_wgpu::WgpuBackend::adapters();
+    if adapters.is_empty() {
+        return (Vec::new(), vec![Device::Wgpu(None)]);
+    }
+    let device = |(index, _)| Device::Wgpu(Some(index));
+    let (software, gpus): (Vec<_>, Vec<_>) =
+        adapters.iter().enumerate().partition(|(_, adapter)| adapter.is_software());
+    (gpus.into_iter().map(device).collect(), software.into_iter().map(device).collect())
+}
+
 /// Does something with the backend of a device, whatever its type.
 trait WithBackend {
     type Output;
@@ -91,6 +113,11 @@ fn with_backend<W: WithBackend>(device: Device, action: W) -> Result<W::Output, 
     match device.resolve() {
         #[cfg(feature = "cpu")]
         Device::Cpu => action.with(backend_cpu::CpuBackend::new(backend_cpu::CpuOptions::default())?),
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu(adapter) => {
+            let options = backend_wgpu::WgpuOptions { adapter, ..Default::default() };
+            action.with(backend_wgpu::WgpuBackend::new(&options)?)
+        }
         Device::Auto | Device::Reference => action.with(ReferenceBackend::new(Numerics::default())),
     }
 }
@@ -123,28 +150,43 @@ impl OpenDevice for Device {
 
 impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Device::Auto => "auto",
+        match self {
+            Device::Auto => f.pad("auto"),
             #[cfg(feature = "cpu")]
-            Device::Cpu => "cpu",
-            Device::Reference => "reference",
-        })
+            Device::Cpu => f.pad("cpu"),
+            #[cfg(feature = "wgpu")]
+            Device::Wgpu(None) => f.pad("wgpu"),
+            #[cfg(feature = "wgpu")]
+            Device::Wgpu(Some(index)) => f.pad(&format!("wgpu:{index}")),
+            Device::Reference => f.pad("reference"),
+        }
     }
 }
 
 impl FromStr for Device {
     type Err = Unavailable;
 
-    /// `auto`, or a name of [`Device::available`].
+    /// `auto`, or a name of [`Device::available`]; devices with a number also go by their name alone.
     fn from_str(name: &str) -> Result<Self, Unavailable> {
-        let known = [Device::Auto].into_iter().chain(Device::known());
-        if let Some(device) = known.clone().find(|device| device.to_string() == name) {
+        #[cfg(feature = "wgpu")]
+        if let Some(index) = name.strip_prefix("wgpu:") {
+            let reason = format!("{index:?} is no adapter's number; `bathysphere devices` lists them");
+            let unavailable = |_| Unavailable { device: name.to_owned(), reason };
+            return index.parse().map(|index| Device::Wgpu(Some(index))).map_err(unavailable);
+        }
+        let named = [
+            Device::Auto,
+            #[cfg(feature = "cpu")]
+            Device::Cpu,
+            #[cfg(feature = "wgpu")]
+            Device::Wgpu(None),
+            Device::Reference,
+        ];
+        if let Some(device) = named.into_iter().find(|device| device.to_string() == name) {
             return Ok(device);
         }
-        let names: Vec<String> = known.map(|device| device.to_string()).collect();
-        Err(Unavailable {
-            device: name.to_owned(),
-            reason: format!("this build knows {}; other vendors are cargo features", names.join(", ")),
-        })
+        let names = named.map(|device| device.to_string()).join(", ");
+        let reason = format!("this build knows {names}; other vendors are cargo features");
+        Err(Unavailable { device: name.to_owned(), reason })
     }
 }

@@ -34,6 +34,11 @@ pub struct AdapterDescription {
 }
 
 impl AdapterDescription {
+    /// True for a driver that computes on the CPU.
+    pub fn is_software(&self) -> bool {
+        self.kind == kind(DeviceType::Cpu)
+    }
+
     fn new(adapter: &wgpu::Adapter) -> Self {
         let (info, limits) = (adapter.get_info(), adapter.limits());
         let driver = format!("{} {}", info.driver, info.driver_info).trim().to_owned();
@@ -121,9 +126,8 @@ pub(crate) fn open(options: &WgpuOptions) -> Result<(Arc<Gpu>, AdapterDescriptio
     let (raw, queue) =
         pollster::block_on(adapter.request_device(&request)).map_err(|error| unavailable(error.to_string()))?;
     let has_subgroups = features.contains(Features::SUBGROUP);
-    let is_software = description.kind == kind(DeviceType::Cpu);
     let shares = description.subgroups == Some((SHARED_SUBGROUP, SHARED_SUBGROUP)) && has_subgroups;
-    let best = if is_software { MatmulStyle::Lanes } else { MatmulStyle::Tiles };
+    let best = if description.is_software() { MatmulStyle::Lanes } else { MatmulStyle::Tiles };
     let tuning = Tuning {
         matmul: options.matmul.unwrap_or(best),
         subgroups: has_subgroups,
