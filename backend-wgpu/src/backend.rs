@@ -94,6 +94,7 @@ fn capabilities(gpu: &Gpu, description: &AdapterDescription, options: &WgpuOptio
         activation: DType::F32,
         cache_element_bytes: size_of::<f32>(),
         memory_bytes: options.memory_limit_bytes,
+        max_cache_layer_bytes: Some(gpu.max_binding_bytes()),
         notes: vec![
             format!("{kind}, {api}, {driver}"),
             format!("binds {} MiB at once, buffers of {} MiB", gpu.max_binding_bytes() >> 20, max_buffer_bytes >> 20),
