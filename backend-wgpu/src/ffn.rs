@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use bytemuck::{Pod, Zeroable};
 use engine_core::backend::{ExpertsWeights, FfnWeights, PrepareError, StepError};
 
 use crate::gpu::{Gpu, WgpuBuffer};
 use crate::kernels::{Kernel, RowSource};
 use crate::matmul::{Grouped, Matmul, Product};
+use crate::params::{CombineParams, SortParams};
 use crate::pipelines::{Pipeline, Pipelines};
 use crate::rows::groups_for;
 use crate::stream::{Dispatch, WgpuStream};
@@ -49,23 +49,6 @@ pub struct Experts {
     shared: Option<Ffn>,
     sort: Arc<Pipeline>,
     combine: Arc<Pipeline>,
-}
-
-/// `Params` of `kernels/expert_sort.wgsl`.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct SortParams {
-    num_pairs: u32,
-    tile_rows: u32,
-}
-
-/// `Params` of `kernels/combine.wgsl`.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct CombineParams {
-    num_rows: u32,
-    cols: u32,
-    top_k: u32,
 }
 
 /// What [`Experts::run`] reads beside the input.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytemuck::{Pod, Zeroable};
 use engine_core::backend::{GateSpec, GateWeights, PrepareError, StepError};
 use engine_core::config::Router;
 
@@ -10,6 +9,7 @@ use crate::ffn::check_num_experts;
 use crate::gpu::{Gpu, WgpuBuffer};
 use crate::kernels::Kernel;
 use crate::matmul::{Matmul, Product};
+use crate::params::RouteParams;
 use crate::pipelines::{Pipeline, Pipelines};
 use crate::stream::{Dispatch, WgpuStream};
 
@@ -20,16 +20,6 @@ pub struct Gate {
     bias: WgpuBuffer,
     params: RouteParams,
     route: Arc<Pipeline>,
-}
-
-/// `Params` of `kernels/route.wgsl`.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct RouteParams {
-    num_groups: u32,
-    top_groups: u32,
-    norm_topk_prob: u32,
-    scaling_factor: f32,
 }
 
 impl Gate {

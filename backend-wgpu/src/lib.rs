@@ -27,10 +27,13 @@ mod matmul;
 mod matrix;
 mod mla;
 mod options;
+mod params;
 mod pipelines;
 mod rows;
 mod scratch;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use adapter::AdapterDescription;
 pub use backend::WgpuBackend;

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use engine_core::backend::{PrepareError, StepError};
 use engine_core::quant::HostWeight;
 
-use bytemuck::{Pod, Zeroable};
-
 use crate::gpu::{Gpu, WgpuBuffer};
 use crate::kernels::{Cut, Kernel, MatmulKernel, RowSource};
 use crate::matrix::Matrix;
 use crate::options::MatmulStyle;
+use crate::params::MatmulParams;
 use crate::pipelines::{Pipeline, Pipelines};
 use crate::stream::{Dispatch, WgpuStream};
 
@@ -43,30 +42,6 @@ pub(crate) struct Placement {
     pub(crate) w_head: usize,
     pub(crate) w_first: usize,
     pub(crate) num_outputs: usize,
-}
-
-/// `Params` of `kernels/matmul.wgsl`.
-#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
-#[repr(C)]
-struct Params {
-    m: u32,
-    n: u32,
-    k: u32,
-    x_row: u32,
-    x_head: u32,
-    y_row: u32,
-    y_head: u32,
-    y_first: u32,
-    w_row: u32,
-    w_head: u32,
-    w_first: u32,
-    matrix_rows: u32,
-    matrix_scales: u32,
-    scale_row: u32,
-    scale_group: u32,
-    first_expert: u32,
-    num_experts: u32,
-    top_k: u32,
 }
 
 /// Rows grouped by expert.
@@ -163,7 +138,7 @@ impl Matmul {
         let variant = self.variant(product.num_rows);
         for slab in &self.matrix.slabs {
             let num_outputs = placement.num_outputs.min(slab.rows.len());
-            let params = Params {
+            let params = MatmulParams {
                 m: product.num_rows as u32,
                 x_row: placement.x_row as u32,
                 x_head: placement.x_head as u32,
@@ -198,7 +173,7 @@ impl Matmul {
         let variant = self.variant(grouped.tile_rows as usize);
         let unit = if self.gated { 2 } else { 1 };
         for slab in &self.matrix.slabs {
-            let params = Params {
+            let params = MatmulParams {
                 x_row: self.matrix.cols as u32,
                 y_row: self.matrix.rows as u32,
                 y_first: slab.rows.start as u32,
@@ -218,9 +193,9 @@ impl Matmul {
     }
 
     /// The parameters that follow from the matrix.
-    fn params(&self, slab_rows: usize, num_outputs: usize) -> Params {
+    fn params(&self, slab_rows: usize, num_outputs: usize) -> MatmulParams {
         let matrix = &self.matrix;
-        Params {
+        MatmulParams {
             n: num_outputs as u32,
             k: matrix.cols as u32,
             w_row: matrix.row_words() as u32,
@@ -228,13 +203,13 @@ impl Matmul {
             matrix_scales: matrix.num_scales(slab_rows) as u32,
             scale_row: matrix.scale_row() as u32,
             scale_group: matrix.scale_group as u32,
-            ..Params::default()
+            ..MatmulParams::default()
         }
     }
 }
 
 /// Kernels by rows, fewest first.
-fn cuts(style: MatmulStyle) -> Vec<(Cut, u32)> {
+pub(crate) fn cuts(style: MatmulStyle) -> Vec<(Cut, u32)> {
     match style {
         MatmulStyle::Tiles => vec![(Cut::Gemv, 1), (Cut::Gemv, 2), (Cut::Gemv, 4), (Cut::Tile, 16), (Cut::Tile, 64)],
         MatmulStyle::Lanes => [1, 2, 4, 8, 16].map(|rows| (Cut::Lanes, rows)).into(),

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use bytemuck::{Pod, Zeroable};
 use engine_core::backend::{
     CacheSpec, LayerStep, MlaSpec, MlaWeights, PrepareError, QueryProjection, StepError, StepLayout,
 };
@@ -14,6 +13,7 @@ use crate::gpu::{Gpu, WgpuBuffer};
 use crate::kernels::{ATTENTION_LANES, Kernel};
 use crate::matmul::{Matmul, Placement, Product};
 use crate::options::MatmulStyle;
+use crate::params::{AbsorbParams, AttentionParams, LatentWriteParams, MergeParams, QueryRopeParams};
 use crate::pipelines::{Pipeline, Pipelines};
 use crate::rows::{Norm, groups_for};
 use crate::stream::{Dispatch, WgpuStream};
@@ -72,67 +72,6 @@ pub struct Queries {
 #[derive(Debug)]
 pub struct LatentCache {
     layers: Vec<WgpuBuffer>,
-}
-
-/// `Params` of `kernels/latent_write.wgsl`.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct LatentWriteParams {
-    kv_lora_rank: u32,
-    rope_dim: u32,
-    eps: f32,
-}
-
-/// `Params` of `kernels/query_rope.wgsl`.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct QueryRopeParams {
-    num_tokens: u32,
-    num_heads: u32,
-    nope_dim: u32,
-    rope_dim: u32,
-    kv_lora_rank: u32,
-}
-
-/// `Params` of `kernels/absorb.wgsl`.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct AbsorbParams {
-    num_tokens: u32,
-    num_heads: u32,
-    nope_dim: u32,
-    q_row: u32,
-    q_head: u32,
-    kv_lora_rank: u32,
-    latent_width: u32,
-    w_head: u32,
-    w_row: u32,
-    scale_row: u32,
-    scale_group: u32,
-}
-
-/// `Params` of `kernels/attention.wgsl`.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct AttentionParams {
-    num_heads: u32,
-    num_rows: u32,
-    latent_width: u32,
-    kv_lora_rank: u32,
-    block_size: u32,
-    max_blocks: u32,
-    num_splits: u32,
-    softmax_scale: f32,
-    first_tile: u32,
-}
-
-/// `Params` of `kernels/merge.wgsl`.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct MergeParams {
-    num_rows: u32,
-    cols: u32,
-    num_splits: u32,
 }
 
 impl LatentCache {

@@ -16,6 +16,8 @@ pub(crate) const PARAMS_BYTES: usize = 128;
 pub(crate) struct Pipeline {
     pub(crate) raw: wgpu::ComputePipeline,
     pub(crate) layout: Arc<Layout>,
+    /// Bytes of the kernel's `Params`.
+    pub(crate) params_bytes: usize,
 }
 
 /// The bindings of a kernel; kernels that bind alike share it.
@@ -58,7 +60,7 @@ impl Pipelines {
         if let Some(error) = pollster::block_on(scope.pop()) {
             return Err(refuse(error.to_string()));
         }
-        let pipeline = Arc::new(Pipeline { raw, layout });
+        let pipeline = Arc::new(Pipeline { raw, layout, params_bytes: 4 * kernel.params().len() });
         made.pipelines.insert(kernel, pipeline.clone());
         Ok(pipeline)
     }

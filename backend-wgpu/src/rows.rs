@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use bytemuck::{Pod, Zeroable};
 use engine_core::backend::{PrepareError, StepError};
 use engine_core::quant::HostWeight;
 
 use crate::gpu::{Gpu, WgpuBuffer};
 use crate::kernels::Kernel;
 use crate::matrix::Matrix;
+use crate::params::{ArgmaxParams, ElementwiseParams, EmbedParams, NormParams};
 use crate::pipelines::{Pipeline, Pipelines};
 use crate::stream::{Dispatch, WgpuStream};
 
@@ -29,23 +29,6 @@ pub(crate) struct RowKernels {
     concat: Arc<Pipeline>,
     gather_rows: Arc<Pipeline>,
     argmax: Arc<Pipeline>,
-}
-
-/// `Params` of `kernels/argmax.wgsl`.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct ArgmaxParams {
-    cols: u32,
-    num_ids: u32,
-}
-
-/// `Params` of `kernels/elementwise.wgsl`.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct ElementwiseParams {
-    num_rows: u32,
-    cols: u32,
-    left_cols: u32,
 }
 
 impl RowKernels {
@@ -137,19 +120,6 @@ pub struct Embedding {
     pipeline: Arc<Pipeline>,
 }
 
-/// `Params` of `kernels/embed.wgsl`.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct EmbedParams {
-    num_tokens: u32,
-    cols: u32,
-    first_row: u32,
-    num_rows: u32,
-    w_row: u32,
-    scale_row: u32,
-    scale_group: u32,
-}
-
 impl Embedding {
     pub(crate) fn new(gpu: &Arc<Gpu>, pipelines: &Pipelines, table: HostWeight) -> Result<Self, PrepareError> {
         let table = Matrix::new(gpu, 1, &[table])?;
@@ -190,14 +160,6 @@ pub struct Norm {
     cols: usize,
     plain: Arc<Pipeline>,
     with_residual: Arc<Pipeline>,
-}
-
-/// `Params` of `kernels/norm.wgsl`.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct NormParams {
-    cols: u32,
-    eps: f32,
 }
 
 impl Norm {

@@ -87,6 +87,7 @@ impl WgpuStream {
     pub(crate) fn dispatch(&mut self, dispatch: Dispatch<'_>) -> Result<(), StepError> {
         self.gpu.check()?;
         let Dispatch { pipeline, buffers, params, groups } = dispatch;
+        debug_assert_eq!(params.len(), pipeline.params_bytes, "a kernel with another kernel's parameters");
         if self.params.len() == MAX_KERNELS * PARAMS_STRIDE {
             self.submit();
         }
