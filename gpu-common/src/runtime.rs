@@ -1,5 +1,7 @@
 //! What a vendor's crate provides.
 
+use std::fmt::Debug;
+
 use engine_core::backend::{PrepareError, StepError};
 
 /// A device as its driver describes it.
@@ -86,15 +88,15 @@ impl Arg {
 /// A vendor's driver: memory, streams and launches. Work of one stream runs in the order in which it was queued.
 ///
 /// A failing driver is a [`StepError`]: out of memory leaves the device usable, everything else is a lost device.
-pub trait GpuRuntime: Send + Sync + 'static {
+pub trait GpuRuntime: Debug + Send + Sync + 'static {
     /// Device memory, freed when dropped. Dropping waits for queued work that uses it.
-    type Buffer: Send + Sync;
+    type Buffer: Debug + Send + Sync;
     /// An ordered queue of work.
-    type Stream: Send;
+    type Stream: Debug + Send;
     /// A resolved entry point.
-    type Kernel: Clone + Send + Sync;
+    type Kernel: Clone + Debug + Send + Sync;
     /// Captured work.
-    type Graph: Send;
+    type Graph: Debug + Send;
 
     /// The device.
     fn info(&self) -> &GpuInfo;

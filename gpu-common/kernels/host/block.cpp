@@ -1,0 +1,205 @@
+#include "block.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+namespace gk_host {
+
+thread_local Block* block = nullptr;
+
+namespace {
+
+// What unwritten memory holds: NaN in every floating-point format of the kernels.
+constexpr unsigned char POISON = 0xff;
+// Kept behind shared memory and at the far end of every stack, and checked when a block ends.
+constexpr unsigned char GUARD = 0xa5;
+constexpr std::size_t GUARD_BYTES = 64;
+constexpr std::size_t STACK_BYTES = 64 << 10;
+
+// The order in which threads start: ascending, descending, or one of many shuffles.
+std::vector<std::uint32_t> starting_order(std::uint32_t num_threads, std::uint32_t order) {
+  std::vector<std::uint32_t> threads(num_threads);
+  std::iota(threads.begin(), threads.end(), 0u);
+  if (order == 1) std::reverse(threads.begin(), threads.end());
+  if (order > 1) {
+    std::uint32_t state = order * 2654435761u;
+    for (std::uint32_t i = num_threads - 1; i > 0; --i) {
+      state = state * 1664525u + 1013904223u;
+      std::swap(threads[i], threads[(state >> 8) % (i + 1)]);
+    }
+  }
+  return threads;
+}
+
+bool is_guard(const unsigned char* bytes) {
+  return std::all_of(bytes, bytes + GUARD_BYTES, [](unsigned char byte) { return byte == GUARD; });
+}
+
+}  // namespace
+
+Status Block::run(Dim3 index, Dim3 grid, std::uint32_t num_threads, std::uint32_t wave_size, std::uint32_t shared_bytes,
+                  std::uint32_t order, void (*kernel)(void**), void** args) {
+  index_ = index;
+  grid_ = grid;
+  num_threads_ = num_live_ = num_threads;
+  wave_size_ = wave_size;
+  kernel_ = kernel;
+  args_ = args;
+  status_ = STATUS_OK;
+  prepare(shared_bytes, order);
+  Block* const outer = block;
+  block = this;
+  current_ = pop_ready();
+  switch_fiber(launcher_, fibers_[current_]);
+  block = outer;
+  if (status_ == STATUS_OK) check_guards();
+  return status_;
+}
+
+void Block::prepare(std::uint32_t shared_bytes, std::uint32_t order) {
+  if (fibers_.size() < num_threads_) {
+    fibers_.resize(num_threads_);
+    stacks_.resize(num_threads_ * STACK_BYTES);
+  }
+  const std::vector<std::uint32_t> threads = starting_order(num_threads_, order);
+  for (std::uint32_t thread = 0; thread < num_threads_; ++thread) {
+    unsigned char* stack = stacks_.data() + thread * STACK_BYTES;
+    std::memset(stack, GUARD, GUARD_BYTES);
+    make_fiber(fibers_[thread], stack, STACK_BYTES, run_thread);
+  }
+  ready_ = threads;
+  ready_first_ = 0;
+  num_ready_ = num_threads_;
+  at_barrier_.clear();
+  waves_.resize(num_threads_ / wave_size_);
+  for (Wave& wave : waves_) {
+    wave.num_arrived = 0;
+    wave.waiting.clear();
+  }
+  shared_bytes_ = shared_bytes;
+  shared_.resize(shared_bytes + GUARD_BYTES);
+  std::memset(shared_.data(), POISON, shared_bytes);
+  std::memset(shared_.data() + shared_bytes, GUARD, GUARD_BYTES);
+}
+
+void Block::run_thread() {
+  block->kernel_(block->args_);
+  block->end_thread();
+}
+
+void Block::end_thread() {
+  if (--num_live_ == 0) switch_fiber(fibers_[current_], launcher_);
+  if (!at_barrier_.empty() && at_barrier_.size() == num_live_) release_block();
+  switch_to_next();
+}
+
+void Block::sync() {
+  if (at_barrier_.size() + 1 == num_live_) {
+    release_block();
+  } else {
+    at_barrier_.push_back(current_);
+    switch_to_next();
+  }
+}
+
+void Block::release_block() {
+  for (std::uint32_t thread : at_barrier_) push_ready(thread);
+  at_barrier_.clear();
+}
+
+Block::Meeting Block::arrive(const char* what, const void* value, std::size_t bytes) {
+  Wave& wave = waves_[current_ / wave_size_];
+  if (wave.num_arrived == 0) {
+    wave.what = what;
+    wave.turn ^= 1;
+  } else if (wave.what != what && std::strcmp(wave.what, what) != 0) {
+    fail(STATUS_DIVERGENCE,
+         "thread " + std::to_string(current_) + " is in a " + what + " while lanes of its wave are in a " + wave.what);
+  }
+  const std::uint32_t lane = current_ % wave_size_;
+  std::memcpy(wave.slots[wave.turn] + lane * bytes, value, bytes);
+  ++wave.num_arrived;
+  return {wave.slots[wave.turn], wave.results[wave.turn], wave.num_arrived == wave_size_};
+}
+
+void Block::release_wave() {
+  Wave& wave = waves_[current_ / wave_size_];
+  for (std::uint32_t thread : wave.waiting) push_ready(thread);
+  wave.waiting.clear();
+  wave.num_arrived = 0;
+}
+
+void Block::wait() {
+  waves_[current_ / wave_size_].waiting.push_back(current_);
+  switch_to_next();
+}
+
+std::uint32_t Block::pop_ready() {
+  const std::uint32_t thread = ready_[ready_first_];
+  ready_first_ = ready_first_ + 1 == num_threads_ ? 0 : ready_first_ + 1;
+  --num_ready_;
+  return thread;
+}
+
+void Block::push_ready(std::uint32_t thread) {
+  ready_[(ready_first_ + num_ready_) % num_threads_] = thread;
+  ++num_ready_;
+}
+
+void Block::switch_to_next() {
+  if (num_ready_ == 0) fail_deadlock();
+  Fiber& from = fibers_[current_];
+  current_ = pop_ready();
+  switch_fiber(from, fibers_[current_]);
+}
+
+unsigned char* Block::shared_memory(std::uint32_t start, std::uint32_t end) {
+  if (end > shared_bytes_) {
+    fail(STATUS_SHARED_MEMORY, "the kernel takes " + std::to_string(end) + " bytes of shared memory, the launch gave " +
+                                   std::to_string(shared_bytes_));
+  }
+  return shared_.data() + start;
+}
+
+void Block::fail(Status status, std::string message) {
+  status_ = status;
+  message_ = std::move(message);
+  switch_fiber(fibers_[current_], launcher_);
+  // Nobody switches back: the block is over.
+  __builtin_unreachable();
+}
+
+void Block::fail_misaligned(const void* address, std::size_t alignment) {
+  fail(STATUS_MISALIGNED, "thread " + std::to_string(current_) + " accesses an address that is " +
+                              std::to_string(reinterpret_cast<std::uintptr_t>(address) % alignment) +
+                              " past a multiple of " + std::to_string(alignment));
+}
+
+void Block::fail_deadlock() {
+  std::string message = std::to_string(num_live_) + " of " + std::to_string(num_threads_) +
+                        " threads have not ended, " + std::to_string(at_barrier_.size()) +
+                        " wait at the block's barrier";
+  for (std::size_t i = 0; i < waves_.size(); ++i) {
+    if (waves_[i].waiting.empty()) continue;
+    message +=
+        ", " + std::to_string(waves_[i].waiting.size()) + " of wave " + std::to_string(i) + " in a " + waves_[i].what;
+  }
+  fail(STATUS_DEADLOCK, message);
+}
+
+// Runs on the launcher's own stack.
+void Block::check_guards() {
+  if (!is_guard(shared_.data() + shared_bytes_)) {
+    status_ = STATUS_SHARED_MEMORY;
+    message_ = "the kernel wrote past its " + std::to_string(shared_bytes_) + " bytes of shared memory";
+  }
+  for (std::uint32_t thread = 0; thread < num_threads_; ++thread) {
+    if (is_guard(stacks_.data() + thread * STACK_BYTES)) continue;
+    status_ = STATUS_STACK_OVERFLOW;
+    message_ =
+        "thread " + std::to_string(thread) + " used its whole stack of " + std::to_string(STACK_BYTES) + " bytes";
+  }
+}
+
+}  // namespace gk_host

@@ -1,0 +1,136 @@
+// One block of GPU threads as fibers: who runs next, who waits for whom, what they share.
+//
+// A fiber runs until it waits or ends; then the longest ready one goes on. Whoever arrives last at a barrier or at a
+// collective makes the others ready. If nobody is ready while some are alive, the kernel can never end: that is
+// reported, with what everybody waits for. The order in which fibers start is a parameter, so that a missing barrier
+// shows in some order even though there is no real concurrency here.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "fiber.h"
+
+namespace gk_host {
+
+struct Dim3 {
+  std::uint32_t x, y, z;
+};
+
+// What a launch comes to. Part of the C interface (host.h).
+enum Status {
+  STATUS_OK = 0,
+  STATUS_UNKNOWN_KERNEL = 1,
+  STATUS_BAD_SHAPE = 2,
+  // Nobody can go on.
+  STATUS_DEADLOCK = 3,
+  // Lanes of one wave met in different collectives.
+  STATUS_DIVERGENCE = 4,
+  // More shared memory than the launch asked for, or a write past it.
+  STATUS_SHARED_MEMORY = 5,
+  STATUS_MISALIGNED = 6,
+  STATUS_STACK_OVERFLOW = 7,
+};
+
+class Block {
+ public:
+  // Runs one block to its end, or to its first error.
+  Status run(Dim3 index, Dim3 grid, std::uint32_t num_threads, std::uint32_t wave_size, std::uint32_t shared_bytes,
+             std::uint32_t order, void (*kernel)(void**), void** args);
+
+  // What the last error was about.
+  const std::string& message() const { return message_; }
+
+  std::uint32_t thread() const { return current_; }
+  std::uint32_t num_threads() const { return num_threads_; }
+  Dim3 index() const { return index_; }
+  Dim3 grid() const { return grid_; }
+
+  // The block's barrier. Threads that have ended need not come.
+  void sync();
+
+  // Bytes start..end of the block's shared memory.
+  unsigned char* shared_memory(std::uint32_t start, std::uint32_t end);
+
+  void check_alignment(const void* address, std::size_t alignment) {
+    if (reinterpret_cast<std::uintptr_t>(address) % alignment != 0) fail_misaligned(address, alignment);
+  }
+
+  // A meeting of all lanes of the running thread's wave. Two buffers take turns: a lane that runs ahead into the next
+  // meeting cannot overwrite what the others still read, and none gets further ahead.
+  struct Meeting {
+    unsigned char* slots;
+    unsigned char* result;
+    bool is_last;
+  };
+  static constexpr std::size_t SLOT_BYTES = 128;
+  static constexpr std::size_t RESULT_BYTES = 1024;
+
+  Meeting arrive(const char* what, const void* value, std::size_t bytes);
+  // The last lane has written the result; the others go on.
+  void release_wave();
+  void wait();
+
+ private:
+  struct Wave {
+    const char* what = nullptr;
+    std::uint32_t num_arrived = 0;
+    std::uint32_t turn = 0;
+    std::vector<std::uint32_t> waiting;
+    alignas(16) unsigned char slots[2][64 * SLOT_BYTES];
+    alignas(16) unsigned char results[2][RESULT_BYTES];
+  };
+
+  static void run_thread();
+  void end_thread();
+  void prepare(std::uint32_t shared_bytes, std::uint32_t order);
+  void release_block();
+  void switch_to_next();
+  [[noreturn]] void fail(Status status, std::string message);
+  [[noreturn]] void fail_misaligned(const void* address, std::size_t alignment);
+  [[noreturn]] void fail_deadlock();
+  void check_guards();
+  std::uint32_t pop_ready();
+  void push_ready(std::uint32_t thread);
+
+  Dim3 index_{}, grid_{};
+  std::uint32_t num_threads_ = 0, wave_size_ = 0, shared_bytes_ = 0;
+  std::uint32_t current_ = 0, num_live_ = 0;
+  void (*kernel_)(void**) = nullptr;
+  void** args_ = nullptr;
+  Status status_ = STATUS_OK;
+  std::string message_;
+
+  Fiber launcher_;
+  std::vector<Fiber> fibers_;
+  std::vector<unsigned char> stacks_;
+  // Ready threads: a ring that holds each thread at most once.
+  std::vector<std::uint32_t> ready_;
+  std::uint32_t ready_first_ = 0, num_ready_ = 0;
+  std::vector<std::uint32_t> at_barrier_;
+  std::vector<Wave> waves_;
+  std::vector<unsigned char> shared_;
+};
+
+// The block that this OS thread is running.
+extern thread_local Block* block;
+
+// Every lane gives a value; the last one to arrive turns all values, in the order of lanes, into the result.
+template <class Result, class Value, class Combine>
+const Result& exchange(const char* what, const Value& mine, Combine&& combine) {
+  static_assert(sizeof(Value) <= Block::SLOT_BYTES, "a lane's value fits its slot");
+  static_assert(sizeof(Result) <= Block::RESULT_BYTES, "the result fits");
+  const Block::Meeting meeting = block->arrive(what, &mine, sizeof mine);
+  Result& result = *reinterpret_cast<Result*>(meeting.result);
+  if (meeting.is_last) {
+    combine(reinterpret_cast<const Value*>(meeting.slots), result);
+    block->release_wave();
+  } else {
+    block->wait();
+  }
+  return result;
+}
+
+}  // namespace gk_host

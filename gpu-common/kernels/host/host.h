@@ -1,0 +1,32 @@
+// The host ring's C interface: what the in-process runtime and an emulated driver call.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "block.h"
+
+extern "C" {
+
+// One kernel, in one wave size.
+struct GkHostKernel {
+  const char* family;
+  const char* name;
+  std::uint32_t wave_size;
+  std::uint32_t num_params;
+  // Bytes of each parameter.
+  const std::uint8_t* param_bytes;
+};
+
+// Kernel number `index`, or false past the last one.
+bool gk_host_kernel(std::size_t index, GkHostKernel* kernel);
+
+// Runs a kernel to its end on the calling thread. `args` holds the address of each argument's value; their number and
+// sizes are the caller's to check. `order` chooses the order in which threads run: 0 ascending, 1 descending, else a
+// shuffle. Returns a gk_host::Status.
+int gk_host_launch(const char* family, const char* name, gk_host::Dim3 grid, gk_host::Dim3 block,
+                   std::uint32_t shared_bytes, void** args, std::uint32_t wave_size, std::uint32_t order);
+
+// What the last failed launch of the calling thread was about.
+const char* gk_host_error();
+}

@@ -1,0 +1,58 @@
+// First half of attention, between its projections: norm and rope of the latent into the cache, rope of the queries.
+//
+// Latents and queries hold Lkv values, zeros up to a multiple of 16, R rotated values, zeros up to a multiple of 16.
+#include "norm.h"
+
+namespace gk {
+
+namespace {
+
+// Value `i` of the rotated `x`, pairs interleaved: y[2j] = x[2j] cos - x[2j+1] sin, y[2j+1] = x[2j] sin + x[2j+1] cos.
+GK_DEVICE float rotated(const bf16* x, const float* cos, const float* sin, u32 i) {
+  const u32 pair = i / 2;
+  const float a = to_float(x[2 * pair]), b = to_float(x[2 * pair + 1]);
+  return i % 2 == 0 ? a * cos[pair] - b * sin[pair] : a * sin[pair] + b * cos[pair];
+}
+
+}  // namespace
+
+// kv_a [T][Lkv + R] to the tokens' slots of one layer. One block per token; shared memory: a float per wave.
+GK_KERNEL write_latents(const bf16* kv_a, const float* norm, const float* cos, const float* sin, const u32* positions,
+                        const u32* slots, bf16* cache, u32 rank, u32 padded_rank, u32 rope_dim, u32 width, float eps) {
+  constexpr u32 PAD_SLOT = 0xffffffffu;
+  Shared shared;
+  float* partials = shared.take<float>(num_waves());
+  const u32 slot = slots[block_x()];
+  if (slot == PAD_SLOT) return;
+  const bf16* from = kv_a + u64(block_x()) * (rank + rope_dim);
+  bf16* to = cache + u64(slot) * width;
+  const u64 angles = u64(positions[block_x()]) * (rope_dim / 2);
+  const float factor = rms_factor(from, rank, eps, partials);
+  for (u32 i = thread(); i < width; i += num_threads()) {
+    bf16 value{0};
+    if (i < rank) value = normalised(from[i], factor, norm[i]);
+    if (i >= padded_rank && i < padded_rank + rope_dim) {
+      value = to_bf16(rotated(from + rank, cos + angles, sin + angles, i - padded_rank));
+    }
+    to[i] = value;
+  }
+}
+GK_EXPORT(write_latents)
+
+// q [T][N][P + R] to its two parts: `nope` [T][N][padded_nope], filled up with zeros, for the absorption; the rotated
+// rest to `queries` [T][N][width] from column `padded_rank` on. One block per token and head.
+GK_KERNEL split_queries(const bf16* q, const float* cos, const float* sin, const u32* positions, bf16* nope,
+                        bf16* queries, u32 num_heads, u32 nope_dim, u32 padded_nope, u32 rope_dim, u32 padded_rank,
+                        u32 width) {
+  const bf16* from = q + u64(block_x()) * (nope_dim + rope_dim);
+  bf16* to_nope = nope + u64(block_x()) * padded_nope;
+  bf16* to_rope = queries + u64(block_x()) * width + padded_rank;
+  const u64 angles = u64(positions[block_x() / num_heads]) * (rope_dim / 2);
+  for (u32 i = thread(); i < padded_nope; i += num_threads()) to_nope[i] = i < nope_dim ? from[i] : bf16{0};
+  for (u32 i = thread(); i < width - padded_rank; i += num_threads()) {
+    to_rope[i] = i < rope_dim ? to_bf16(rotated(from + nope_dim, cos + angles, sin + angles, i)) : bf16{0};
+  }
+}
+GK_EXPORT(split_queries)
+
+}  // namespace gk

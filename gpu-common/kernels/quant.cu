@@ -1,0 +1,54 @@
+// Quantisation of activations. Columns past the last one get codes of zero, up to the stride.
+#include "formats.h"
+
+namespace gk {
+
+// e4m3 per row and group of 128 columns, scale = max(amax, 1e-4) / 448; if `ue8m0` is not 0 the scale is rounded up to
+// a power of two. One wave per group; blocks share the groups of all rows.
+GK_KERNEL quantise_fp8(const bf16* x, u8* codes, float* scales, u32 rows, u32 cols, u32 x_stride, u32 stride,
+                       u32 ue8m0) {
+  const u32 num_groups = div_up(cols, FP8_BLOCK);
+  const u32 at = block_x() * num_waves() + wave();
+  if (at >= rows * num_groups) return;
+  const u32 row = at / num_groups, group = at % num_groups, first = group * FP8_BLOCK;
+  const bf16* from = x + u64(row) * x_stride + first;
+  constexpr u32 PER_LANE = FP8_BLOCK / WAVE;
+  float values[PER_LANE];
+  float amax = 0.0f;
+  for (u32 i = 0; i < PER_LANE; ++i) {
+    const u32 col = i * WAVE + lane();
+    values[i] = first + col < cols ? to_float(from[col]) : 0.0f;
+    amax = max(amax, abs(values[i]));
+  }
+  float scale = max(wave_max(amax), 1e-4f) / 448.0f;
+  if (ue8m0 != 0) {
+    // By bits, so that exact powers of two stay.
+    const u32 bits = float_to_bits(scale);
+    if ((bits & 0x7fffffu) != 0) scale = bits_to_float((bits & 0xff800000u) + 0x800000u);
+  }
+  if (lane() == 0) scales[at] = scale;
+  for (u32 i = 0; i < PER_LANE; ++i) {
+    const u32 col = first + i * WAVE + lane();
+    if (col < stride) codes[u64(row) * stride + col] = u8(float_to_e4m3(values[i] / scale));
+  }
+}
+GK_EXPORT(quantise_fp8)
+
+// i8 per row, scale = amax / 127; a row of zeros has scale 0. One block per row; shared memory: a float per wave.
+GK_KERNEL quantise_int8(const bf16* x, u8* codes, float* scales, u32 cols, u32 x_stride, u32 stride) {
+  Shared shared;
+  float* partials = shared.take<float>(num_waves());
+  const bf16* from = x + u64(block_x()) * x_stride;
+  float amax = 0.0f;
+  for (u32 i = thread(); i < cols; i += num_threads()) amax = max(amax, abs(to_float(from[i])));
+  const float scale = block_max(amax, partials) / 127.0f;
+  const float inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
+  if (thread() == 0) scales[block_x()] = scale;
+  for (u32 i = thread(); i < stride; i += num_threads()) {
+    const float value = i < cols ? round_even(to_float(from[i]) * inverse) : 0.0f;
+    codes[u64(block_x()) * stride + i] = u8(i8(i32(max(-127.0f, value < 127.0f ? value : 127.0f))));
+  }
+}
+GK_EXPORT(quantise_int8)
+
+}  // namespace gk

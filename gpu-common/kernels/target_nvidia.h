@@ -1,0 +1,101 @@
+// NVIDIA devices, compiled by NVRTC for sm_80 and later. Included by gk.h only.
+#pragma once
+
+#define GK_DEVICE __device__ __forceinline__
+// No kernel runs in blocks of more than 256 threads; one such block a multiprocessor leaves each thread 255 registers.
+#define GK_KERNEL extern "C" __global__ void __launch_bounds__(256, 1)
+#define GK_EXPORT(name)
+
+extern __shared__ __align__(16) unsigned char gk_shared_memory[];
+
+namespace gk {
+
+using u8 = unsigned char;
+using u16 = unsigned short;
+using u32 = unsigned int;
+using u64 = unsigned long long;
+using i8 = signed char;
+using i32 = int;
+
+constexpr u32 WAVE = 32;
+
+GK_DEVICE u32 thread() { return threadIdx.x; }
+GK_DEVICE u32 num_threads() { return blockDim.x; }
+GK_DEVICE u32 block_x() { return blockIdx.x; }
+GK_DEVICE u32 block_y() { return blockIdx.y; }
+GK_DEVICE u32 block_z() { return blockIdx.z; }
+GK_DEVICE u32 grid_x() { return gridDim.x; }
+
+GK_DEVICE void sync() { __syncthreads(); }
+GK_DEVICE void wave_sync() { __syncwarp(); }
+GK_DEVICE unsigned char* shared_memory(u32 start, u32) { return gk_shared_memory + start; }
+
+template <class T>
+GK_DEVICE T shuffle_xor(T value, u32 mask) {
+  return __shfl_xor_sync(0xffffffffu, value, mask);
+}
+
+template <int N>
+GK_DEVICE void wave_sums(float (&values)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) {
+#pragma unroll
+    for (u32 mask = WAVE / 2; mask != 0; mask /= 2) values[i] += shuffle_xor(values[i], mask);
+  }
+}
+
+template <int N>
+GK_DEVICE void wave_sums(i32 (&values)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) {
+#pragma unroll
+    for (u32 mask = WAVE / 2; mask != 0; mask /= 2) values[i] += shuffle_xor(values[i], mask);
+  }
+}
+
+GK_DEVICE float wave_max(float value) {
+#pragma unroll
+  for (u32 mask = WAVE / 2; mask != 0; mask /= 2) {
+    const float other = shuffle_xor(value, mask);
+    value = value > other ? value : other;
+  }
+  return value;
+}
+
+// The largest value of the wave and its index; the lowest index on ties. In every lane.
+GK_DEVICE void wave_best(float& value, u32& index) {
+#pragma unroll
+  for (u32 mask = WAVE / 2; mask != 0; mask /= 2) {
+    const float other = shuffle_xor(value, mask);
+    const u32 other_index = shuffle_xor(index, mask);
+    if (other > value || (other == value && other_index < index)) {
+      value = other;
+      index = other_index;
+    }
+  }
+}
+
+template <class V>
+GK_DEVICE V load_vec(const void* from) {
+  return *reinterpret_cast<const V*>(from);
+}
+
+template <class V>
+GK_DEVICE void store_vec(void* to, const V& value) {
+  *reinterpret_cast<V*>(to) = value;
+}
+
+GK_DEVICE float bits_to_float(u32 bits) { return __uint_as_float(bits); }
+GK_DEVICE u32 float_to_bits(float value) { return __float_as_uint(value); }
+
+GK_DEVICE float exp(float x) { return expf(x); }
+GK_DEVICE float exp2(float x) { return exp2f(x); }
+GK_DEVICE float sqrt(float x) { return __fsqrt_rn(x); }
+GK_DEVICE float abs(float x) { return fabsf(x); }
+// To the nearest integer, ties to even.
+GK_DEVICE float round_even(float x) { return rintf(x); }
+
+// `sum` plus the products of four pairs of signed bytes.
+GK_DEVICE i32 dot4(u32 a, u32 b, i32 sum) { return __dp4a(int(a), int(b), sum); }
+
+}  // namespace gk

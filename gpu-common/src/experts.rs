@@ -1,0 +1,103 @@
+//! Routed and shared experts: pairs of token and choice, sorted by expert; only chosen experts' weights are read.
+
+use engine_core::backend::{ExpertsWeights, PrepareError, StepError};
+use engine_core::quant::HostWeight;
+
+use crate::device::Device;
+use crate::ffn::GpuFfn;
+use crate::product::{ExpertRows, Input, Kernels, Rows};
+use crate::runtime::{Arg, GpuRuntime, LaunchShape};
+use crate::scratch::{GpuStream, Slot};
+
+/// Prepared experts of a layer.
+#[derive(Debug)]
+pub struct GpuExperts<R: GpuRuntime> {
+    routed: GpuFfn<R>,
+    shared: Option<GpuFfn<R>>,
+    num_experts: u32,
+    plan: R::Kernel,
+    combine: R::Kernel,
+}
+
+/// The router's choice of a step: addresses of ids and weights `[T, K]`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choice {
+    pub(crate) ids: u64,
+    pub(crate) weights: u64,
+    pub(crate) top_k: u32,
+}
+
+impl<R: GpuRuntime> GpuExperts<R> {
+    pub(crate) fn new(device: &Device<R>, weights: &ExpertsWeights) -> Result<Self, PrepareError> {
+        let of = |part: fn(&engine_core::backend::FfnWeights) -> &HostWeight| -> Vec<HostWeight> {
+            weights.routed.iter().map(|ffn| part(ffn).clone()).collect()
+        };
+        let routed = GpuFfn::new(device, &of(|ffn| &ffn.gate), &of(|ffn| &ffn.up), &of(|ffn| &ffn.down))?;
+        let one = std::slice::from_ref::<HostWeight>;
+        let shared = match &weights.shared {
+            Some(ffn) => Some(GpuFfn::new(device, one(&ffn.gate), one(&ffn.up), one(&ffn.down))?),
+            None => None,
+        };
+        Ok(Self {
+            routed,
+            shared,
+            num_experts: device.kernel_size(weights.routed.len(), "experts")?,
+            plan: device.runtime().kernel("experts", "plan_experts")?,
+            combine: device.runtime().kernel("experts", "combine_experts")?,
+        })
+    }
+
+    /// `x` as from [`Device::input`], `out [T, H]`.
+    pub(crate) fn forward(
+        &self,
+        (device, kernels): (&Device<R>, &Kernels<R::Kernel>),
+        stream: &mut GpuStream<R>,
+        x: Input,
+        choice: Choice,
+        out: u64,
+    ) -> Result<(), StepError> {
+        let (num_tokens, hidden_size) = (x.num_rows, self.routed.hidden_size());
+        let num_pairs = num_tokens * choice.top_k;
+        let routed = stream.scratch(device, Slot::Routed, num_pairs as usize * hidden_size as usize * 2)?;
+        let rows = self.plan(device, stream, choice, num_pairs)?;
+        let input = self.routed.quantised((device, kernels), stream, x)?;
+        // Inner rows lie in the order of the sorted pairs, results in the order of tokens and choices.
+        let inner = Rows::Experts(ExpertRows { gather: choice.top_k, scatter: false, ..rows });
+        let outer = Rows::Experts(ExpertRows { gather: 0, scatter: true, ..rows });
+        self.routed.forward((device, kernels), stream, (input, num_pairs), routed, [inner, outer])?;
+        let shared_out = match &self.shared {
+            Some(shared) => {
+                let address = stream.scratch(device, Slot::Shared, num_tokens as usize * hidden_size as usize * 2)?;
+                let input = shared.quantised((device, kernels), stream, x)?;
+                shared.forward((device, kernels), stream, (input, num_tokens), address, [Rows::All; 2])?;
+                address
+            }
+            None => 0,
+        };
+        let [routed, weights, shared_out, out] = [routed, choice.weights, shared_out, out].map(Arg::Ptr);
+        let args = [routed, weights, shared_out, out, Arg::U32(choice.top_k), Arg::U32(hidden_size)];
+        device.launch(&mut stream.queue, &self.combine, LaunchShape::linear(num_tokens, device.threads()), &args)
+    }
+
+    /// Sorts the pairs by expert and cuts them into tiles.
+    fn plan(
+        &self,
+        device: &Device<R>,
+        stream: &mut GpuStream<R>,
+        choice: Choice,
+        num_pairs: u32,
+    ) -> Result<ExpertRows, StepError> {
+        let tile_rows = self.routed.tile_rows(num_pairs.div_ceil(self.num_experts));
+        // Every expert's last tile may be short, but none is empty.
+        let num_tiles = num_pairs.min(self.num_experts + num_pairs / tile_rows);
+        let pairs = stream.scratch(device, Slot::Pairs, num_pairs as usize * 4)?;
+        let tiles = stream.scratch(device, Slot::Tiles, num_tiles as usize * 16)?;
+        let [ids, pairs_arg, tiles_arg] = [choice.ids, pairs, tiles].map(Arg::Ptr);
+        let [count, experts, rows, max] = [num_pairs, self.num_experts, tile_rows, num_tiles].map(Arg::U32);
+        let shared_bytes = 2 * (4 * (self.num_experts + 1)).next_multiple_of(16);
+        let shape = LaunchShape::linear(1, device.threads()).with_shared(shared_bytes);
+        let args = [ids, pairs_arg, tiles_arg, count, experts, rows, max];
+        device.launch(&mut stream.queue, &self.plan, shape, &args)?;
+        Ok(ExpertRows { tiles, pairs, num_tiles, tile_rows, gather: 0, scatter: false })
+    }
+}

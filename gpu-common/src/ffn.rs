@@ -1,0 +1,82 @@
+//! Gated FFNs: `down(silu(gate x) ⊙ up x)`, of one FFN or of all experts of a layer.
+
+use engine_core::backend::{PrepareError, StepError};
+use engine_core::quant::HostWeight;
+
+use crate::device::Device;
+use crate::linear::GpuLinear;
+use crate::matrix::{Matrices, ROW_MULTIPLE};
+use crate::product::{Family, Input, Kernels, Output, ProductKernels, Rows};
+use crate::runtime::GpuRuntime;
+use crate::scratch::{GpuStream, Slot};
+
+/// Prepared gated FFNs of equal shape.
+#[derive(Debug)]
+pub struct GpuFfn<R: GpuRuntime> {
+    gate: Matrices<R>,
+    up: Matrices<R>,
+    gate_up: ProductKernels<R::Kernel>,
+    down: GpuLinear<R>,
+}
+
+impl<R: GpuRuntime> GpuFfn<R> {
+    pub(crate) fn new(
+        device: &Device<R>,
+        gate: &[HostWeight],
+        up: &[HostWeight],
+        down: &[HostWeight],
+    ) -> Result<Self, PrepareError> {
+        let (gate, up) = (Matrices::of_many(device, gate)?, Matrices::of_many(device, up)?);
+        let same = (gate.format, gate.scheme, gate.shape_args()) == (up.format, up.scheme, up.shape_args());
+        if !same {
+            return Err(device.unsupported(
+                format!("a gate projection in {} beside an up projection in {}", gate.format, up.format),
+                "both are read by one kernel",
+                "convert both to one format",
+            ));
+        }
+        let gate_up = ProductKernels::new(device, Family::GateUp, &gate)?;
+        Ok(Self { gate, up, gate_up, down: GpuLinear::of_matrices(device, Matrices::of_many(device, down)?)? })
+    }
+
+    /// Rows of an expert's tiles where each expert has about `rows_per_expert`.
+    pub(crate) fn tile_rows(&self, rows_per_expert: u32) -> u32 {
+        self.gate_up.tile_rows(rows_per_expert)
+    }
+
+    /// Width of the input and of the result.
+    pub(crate) fn hidden_size(&self) -> u32 {
+        self.gate.k
+    }
+
+    /// The input as the gate and up projections take it.
+    pub(crate) fn quantised(
+        &self,
+        (device, kernels): (&Device<R>, &Kernels<R::Kernel>),
+        stream: &mut GpuStream<R>,
+        input: Input,
+    ) -> Result<Input, StepError> {
+        match self.gate_up.takes_codes() {
+            true => device.quantised(kernels, stream, input, &self.gate),
+            false => Ok(input),
+        }
+    }
+
+    /// From a quantised input to `out`; `num_rows` inner rows, one for each that is computed. `rows` says how rows meet the
+    /// gate and up projections, and how inner rows meet the down projection.
+    pub(crate) fn forward(
+        &self,
+        (device, kernels): (&Device<R>, &Kernels<R::Kernel>),
+        stream: &mut GpuStream<R>,
+        (input, num_rows): (Input, u32),
+        out: u64,
+        [inner_rows, outer_rows]: [Rows; 2],
+    ) -> Result<(), StepError> {
+        let stride = self.gate.n.next_multiple_of(ROW_MULTIPLE as u32);
+        let hidden = stream.scratch(device, Slot::Hidden, num_rows as usize * stride as usize * 2)?;
+        let to_hidden = Output { address: hidden, cols: stride, stride, is_f32: false };
+        device.product(stream, &self.gate_up, &[&self.gate, &self.up], (input, to_hidden), inner_rows)?;
+        let hidden = Input { address: hidden, scales: 0, num_rows, stride };
+        self.down.forward((device, kernels), stream, hidden, self.down.output(out), outer_rows)
+    }
+}

@@ -1,0 +1,238 @@
+//! Prepared weights: the checkpoint's packed values in device memory, rows aligned for vector loads.
+
+use engine_core::backend::{PrepareError, StepError};
+use engine_core::quant::{ActivationScheme, HostWeight, Int4GroupWeight, WeightFormat};
+use half::bf16;
+
+use crate::device::{Device, Memory, Write};
+use crate::runtime::{Arg, GpuRuntime};
+
+/// Kernels load this many bytes at once; rows are padded to it.
+const VEC_BYTES: usize = 16;
+/// Rows of activations are padded with zeros to a multiple of this (`ROW_MULTIPLE` in formats.h).
+pub(crate) const ROW_MULTIPLE: usize = 32;
+/// Most bytes that are put together on the host before they are sent.
+const STAGING_BYTES: usize = 8 << 20;
+
+/// `count` matrices of equal shape and format: a linear has one, experts and heads have many.
+#[derive(Debug)]
+pub(crate) struct Matrices<R: GpuRuntime> {
+    pub(crate) format: WeightFormat,
+    pub(crate) scheme: ActivationScheme,
+    pub(crate) n: u32,
+    pub(crate) k: u32,
+    row_bytes: u32,
+    group: u32,
+    /// From matrix to matrix.
+    matrix_bytes: u32,
+    matrix_scales: u32,
+    values: Memory<R>,
+    scales: Option<Memory<R>>,
+}
+
+/// Name of a format in names of kernels.
+pub(crate) fn format_name(format: WeightFormat) -> &'static str {
+    match format {
+        WeightFormat::F32 => "f32",
+        WeightFormat::Bf16 => "bf16",
+        WeightFormat::Fp8Block => "fp8",
+        WeightFormat::Int8Channel => "int8",
+        WeightFormat::Int4Group => "int4",
+    }
+}
+
+/// Stored bytes, row-major, and scales.
+fn parts(weight: &HostWeight) -> (&[u8], &[f32]) {
+    match weight {
+        HostWeight::F32(w) => (bytemuck::cast_slice(w.values().as_slice()), &[]),
+        HostWeight::Bf16(w) => (bytemuck::cast_slice(w.values().as_slice()), &[]),
+        HostWeight::Fp8Block(w) => (w.values(), w.scales()),
+        HostWeight::Int8Channel(w) => (bytemuck::cast_slice(w.values().as_slice()), w.scales()),
+        HostWeight::Int4Group(w) => (w.packed(), w.scales()),
+    }
+}
+
+fn stored_row_bytes(format: WeightFormat, k: usize) -> usize {
+    match format {
+        WeightFormat::F32 => 4 * k,
+        WeightFormat::Bf16 => 2 * k,
+        WeightFormat::Fp8Block | WeightFormat::Int8Channel => k,
+        WeightFormat::Int4Group => Int4GroupWeight::row_bytes(k),
+    }
+}
+
+impl<R: GpuRuntime> Matrices<R> {
+    /// Uploads one matrix.
+    pub(crate) fn new(device: &Device<R>, weight: &HostWeight) -> Result<Self, PrepareError> {
+        Self::of_many(device, std::slice::from_ref(weight))
+    }
+
+    /// Uploads matrices one after the other.
+    pub(crate) fn of_many(device: &Device<R>, weights: &[HostWeight]) -> Result<Self, PrepareError> {
+        let Some(first) = weights.first() else {
+            return Err(device.unsupported(
+                "a layer without experts",
+                "there is nothing to run",
+                "check the checkpoint",
+            ));
+        };
+        let (format, shape, group) = (first.format(), first.shape(), check_group(device, first)?);
+        for weight in weights {
+            if (weight.format(), weight.shape(), check_group(device, weight)?) != (format, shape, group) {
+                return Err(device.unsupported(
+                    format!("{} experts of shape {}", weight.format(), weight.shape()),
+                    format!("the first expert of the layer is {format} of shape {shape}"),
+                    "convert all experts of a layer to one format",
+                ));
+            }
+        }
+        let row_bytes = stored_row_bytes(format, shape.in_features).next_multiple_of(VEC_BYTES);
+        let matrix_bytes = row_bytes * shape.out_features;
+        let matrix_scales = parts(first).1.len();
+        let values = device.memory(matrix_bytes * weights.len(), "weights")?;
+        device.fill(&values, |write| {
+            for (i, weight) in weights.iter().enumerate() {
+                let stored = stored_row_bytes(format, shape.in_features);
+                write_rows(write, i * matrix_bytes, parts(weight).0, stored, row_bytes)?;
+            }
+            Ok(())
+        })?;
+        let scales = match matrix_scales {
+            0 => None,
+            _ => {
+                let scales = device.memory(4 * matrix_scales * weights.len(), "scales of weights")?;
+                device.fill(&scales, |write| {
+                    let mut all = weights.iter().enumerate();
+                    all.try_for_each(|(i, w)| write(4 * i * matrix_scales, bytemuck::cast_slice(parts(w).1)))
+                })?;
+                Some(scales)
+            }
+        };
+        // A single matrix has no next one to count to.
+        let step = |size: usize| if weights.len() == 1 { Ok(0) } else { device.kernel_size(size, "an expert") };
+        Ok(Self {
+            format,
+            scheme: first.activation_scheme(),
+            n: device.kernel_size(shape.out_features, "rows of a weight")?,
+            k: device.kernel_size(shape.in_features, "columns of a weight")?,
+            row_bytes: device.kernel_size(row_bytes, "a row of a weight")?,
+            group: device.kernel_size(group, "an INT4 group")?,
+            matrix_bytes: step(matrix_bytes)?,
+            matrix_scales: step(matrix_scales)?,
+            values,
+            scales,
+        })
+    }
+
+    /// `count` bf16 matrices `[n, k]`, each written by `fill` into zeroed rows.
+    pub(crate) fn computed(
+        device: &Device<R>,
+        (count, n, k): (usize, usize, usize),
+        mut fill: impl FnMut(usize, &mut [bf16], usize),
+    ) -> Result<Self, PrepareError> {
+        let row_bytes = stored_row_bytes(WeightFormat::Bf16, k).next_multiple_of(VEC_BYTES);
+        let matrix_bytes = row_bytes * n;
+        let values = device.memory(matrix_bytes * count, "weights")?;
+        device.fill(&values, |write| {
+            let mut matrix = vec![bf16::ZERO; matrix_bytes / 2];
+            for i in 0..count {
+                fill(i, &mut matrix, row_bytes / 2);
+                write(i * matrix_bytes, bytemuck::cast_slice(&matrix))?;
+            }
+            Ok(())
+        })?;
+        Ok(Self {
+            format: WeightFormat::Bf16,
+            scheme: ActivationScheme::Float,
+            n: device.kernel_size(n, "rows of a weight")?,
+            k: device.kernel_size(k, "columns of a weight")?,
+            row_bytes: device.kernel_size(row_bytes, "a row of a weight")?,
+            group: 1,
+            matrix_bytes: device.kernel_size(matrix_bytes, "a head")?,
+            matrix_scales: 0,
+            values,
+            scales: None,
+        })
+    }
+
+    /// Values and scales.
+    pub(crate) fn pointers(&self) -> [Arg; 2] {
+        [self.values.arg(), self.scales.as_ref().map_or(Arg::Ptr(0), Memory::arg)]
+    }
+
+    /// n, k, bytes of a row, INT4 group.
+    pub(crate) fn shape_args(&self) -> [Arg; 4] {
+        [Arg::U32(self.n), Arg::U32(self.k), Arg::U32(self.row_bytes), Arg::U32(self.group)]
+    }
+
+    /// Bytes and scales from matrix to matrix.
+    pub(crate) fn step_args(&self) -> [Arg; 2] {
+        [Arg::U32(self.matrix_bytes), Arg::U32(self.matrix_scales)]
+    }
+}
+
+/// INT4 inputs per scale; 1 for other formats. A vector of 32 values must not straddle groups.
+fn check_group<R: GpuRuntime>(device: &Device<R>, weight: &HostWeight) -> Result<usize, PrepareError> {
+    match weight {
+        HostWeight::F32(_) | HostWeight::Bf16(_) | HostWeight::Fp8Block(_) | HostWeight::Int8Channel(_) => Ok(1),
+        HostWeight::Int4Group(w) => {
+            let group = w.group_size();
+            if group.is_multiple_of(ROW_MULTIPLE) || group >= weight.shape().in_features {
+                return Ok(group);
+            }
+            Err(device.unsupported(
+                format!("an int4 weight of shape {}", weight.shape()),
+                format!("its groups hold {group} values, not a multiple of {ROW_MULTIPLE}"),
+                "convert the checkpoint with groups of 32, 64 or 128",
+            ))
+        }
+    }
+}
+
+/// Writes rows of `stored` bytes to rows of `row_bytes`, the rest zeros. Rows that need no padding are sent from where the
+/// checkpoint has them.
+fn write_rows(
+    write: &mut Write<'_>,
+    offset: usize,
+    data: &[u8],
+    stored: usize,
+    row_bytes: usize,
+) -> Result<(), StepError> {
+    if stored == row_bytes {
+        return write(offset, data);
+    }
+    let rows_at_once = (STAGING_BYTES / row_bytes).max(1);
+    let mut staging = Vec::new();
+    for (i, rows) in data.chunks(rows_at_once * stored).enumerate() {
+        staging.clear();
+        for row in rows.chunks(stored) {
+            staging.extend_from_slice(row);
+            staging.resize(staging.len().next_multiple_of(row_bytes), 0);
+        }
+        write(offset + i * rows_at_once * row_bytes, &staging)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn written(data: &[u8], stored: usize, row_bytes: usize) -> Vec<u8> {
+        let mut memory = vec![0xEE; data.len() / stored * row_bytes + 4];
+        let mut write = |offset: usize, bytes: &[u8]| {
+            memory[offset..offset + bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        };
+        write_rows(&mut write, 2, data, stored, row_bytes).unwrap();
+        memory
+    }
+
+    #[test]
+    fn rows_are_filled_up_with_zeros() {
+        assert_eq!(written(&[1, 2, 3, 4, 5, 6], 3, 4), [0xEE, 0xEE, 1, 2, 3, 0, 4, 5, 6, 0, 0xEE, 0xEE]);
+        assert_eq!(written(&[1, 2, 3, 4], 2, 2), [0xEE, 0xEE, 1, 2, 3, 4, 0xEE, 0xEE]);
+    }
+}

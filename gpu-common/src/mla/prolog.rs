@@ -1,0 +1,123 @@
+//! First half: queries, and latents into the cache.
+
+use engine_core::backend::{LayerStep, StepError};
+
+use super::{GpuLatentCache, GpuMla, GpuQueries, Projection};
+use crate::device::Device;
+use crate::matrix::ROW_MULTIPLE;
+use crate::product::{Input, Kernels, Output, Rows};
+use crate::runtime::{Arg, GpuRuntime, LaunchShape};
+use crate::scratch::{GpuStream, Slot};
+
+impl<R: GpuRuntime> GpuMla<R> {
+    /// `x` as from [`Device::input`] to `queries` and to the step's slots of `cache`.
+    pub(crate) fn prolog(
+        &self,
+        (device, kernels): (&Device<R>, &Kernels<R::Kernel>),
+        stream: &mut GpuStream<R>,
+        step: LayerStep<'_, R::Buffer>,
+        x: Input,
+        (cache, queries): (&GpuLatentCache<R>, &GpuQueries<R>),
+    ) -> Result<(), StepError> {
+        let runtime = device.runtime();
+        let positions = runtime.address(step.meta.positions.buffer());
+        let slots = runtime.address(step.meta.slot_mapping.buffer());
+        self.write_cache((device, kernels), stream, x, [positions, slots, cache.layer(step.layer)])?;
+        let q = self.project_queries((device, kernels), stream, x)?;
+        self.absorb(device, stream, (q, x.num_rows), positions, queries.memory.address())
+    }
+
+    /// Latents of the step's tokens, normalised and rotated, to their slots.
+    fn write_cache(
+        &self,
+        (device, kernels): (&Device<R>, &Kernels<R::Kernel>),
+        stream: &mut GpuStream<R>,
+        x: Input,
+        [positions, slots, layer]: [u64; 3],
+    ) -> Result<(), StepError> {
+        let width = self.widths.rank + self.widths.rope;
+        let kv_a = stream.scratch(device, Slot::KvA, x.num_rows as usize * width as usize * 2)?;
+        self.kv_a.forward((device, kernels), stream, x, self.kv_a.output(kv_a), Rows::All)?;
+        let args = [
+            Arg::Ptr(kv_a),
+            self.kv_a_norm.weight.arg(),
+            self.rope.cos.arg(),
+            self.rope.sin.arg(),
+            Arg::Ptr(positions),
+            Arg::Ptr(slots),
+            Arg::Ptr(layer),
+            Arg::U32(self.widths.rank),
+            Arg::U32(self.widths.padded_rank),
+            Arg::U32(self.widths.rope),
+            Arg::U32(self.widths.latent),
+            Arg::F32(self.kv_a_norm.eps),
+        ];
+        let shape = LaunchShape::linear(x.num_rows, device.threads()).with_shared(device.wave_floats(1));
+        device.launch(&mut stream.queue, &self.write_latents, shape, &args)
+    }
+
+    /// `[T, N (P + R)]`, before rope.
+    fn project_queries(
+        &self,
+        (device, kernels): (&Device<R>, &Kernels<R::Kernel>),
+        stream: &mut GpuStream<R>,
+        x: Input,
+    ) -> Result<u64, StepError> {
+        let num_rows = x.num_rows as usize;
+        let width = self.widths.num_heads * (self.widths.nope + self.widths.rope);
+        let q = stream.scratch(device, Slot::Query, num_rows * width as usize * 2)?;
+        match &self.q {
+            Projection::Direct(weight) => {
+                weight.forward((device, kernels), stream, x, weight.output(q), Rows::All)?;
+            }
+            Projection::LowRank { a, norm, b } => {
+                let rank = a.weight.n;
+                let stride = rank.next_multiple_of(ROW_MULTIPLE as u32);
+                let low = stream.scratch(device, Slot::QueryLow, num_rows * rank as usize * 2)?;
+                let normed = stream.scratch(device, Slot::QueryNormed, num_rows * stride as usize * 2)?;
+                a.forward((device, kernels), stream, x, a.output(low), Rows::All)?;
+                norm.forward(device, stream, (x.num_rows, rank), (low, rank), (normed, stride))?;
+                let input = Input { address: normed, scales: 0, num_rows: x.num_rows, stride };
+                b.forward((device, kernels), stream, input, b.output(q), Rows::All)?;
+            }
+        }
+        Ok(q)
+    }
+
+    /// Rotates the second part of each head and folds W_UK into the first.
+    fn absorb(
+        &self,
+        device: &Device<R>,
+        stream: &mut GpuStream<R>,
+        (q, num_rows): (u64, u32),
+        positions: u64,
+        queries: u64,
+    ) -> Result<(), StepError> {
+        let widths = self.widths;
+        let stride = widths.num_heads * widths.padded_nope;
+        let nope = stream.scratch(device, Slot::QueryNope, num_rows as usize * stride as usize * 2)?;
+        let args = [
+            Arg::Ptr(q),
+            self.rope.cos.arg(),
+            self.rope.sin.arg(),
+            Arg::Ptr(positions),
+            Arg::Ptr(nope),
+            Arg::Ptr(queries),
+            Arg::U32(widths.num_heads),
+            Arg::U32(widths.nope),
+            Arg::U32(widths.padded_nope),
+            Arg::U32(widths.rope),
+            Arg::U32(widths.padded_rank),
+            Arg::U32(widths.latent),
+        ];
+        // A head is narrow: one wave has a few values per lane.
+        let shape = LaunchShape::linear(num_rows * widths.num_heads, device.info().wave_size);
+        device.launch(&mut stream.queue, &self.split_queries, shape, &args)?;
+        let input = Input { address: nope, scales: 0, num_rows, stride };
+        let stride = widths.num_heads * widths.latent;
+        let output = Output { address: queries, cols: widths.padded_rank, stride, is_f32: false };
+        let (input_step, output_step) = (widths.padded_nope, widths.latent);
+        let heads = Rows::Batch { count: widths.num_heads, input_step, output_step };
+        self.w_uk.forward_float(device, stream, input, output, heads)
+    }
+}

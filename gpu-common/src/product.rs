@@ -1,0 +1,337 @@
+//! Products with weights: which kernel, on how many blocks, with which arguments (`kernels/linear.h`).
+
+use engine_core::backend::{PrepareError, StepError};
+use engine_core::quant::{ActivationScheme, FP8_BLOCK, WeightFormat};
+
+use crate::device::Device;
+use crate::matrix::{Matrices, ROW_MULTIPLE, format_name};
+use crate::runtime::{Arg, GpuRuntime, LaunchShape};
+use crate::scratch::{GpuStream, Slot};
+
+/// Rows and columns of a tile (`TILE` in tile.h).
+pub(crate) const TILE: u32 = 16;
+/// Elements between rows of staged operands (`CHUNK_STRIDE` in linear.h).
+const CHUNK_STRIDE: u32 = 72;
+
+/// The loops that a product can run through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Body {
+    /// Each weight is read once for this many rows.
+    Rows(u32),
+    /// Tiles of this many rows.
+    Tiles(u32),
+}
+
+impl Body {
+    fn max_rows(self) -> u32 {
+        match self {
+            Body::Rows(rows) | Body::Tiles(rows) => rows,
+        }
+    }
+}
+
+/// The kernels of one format and one kind of input.
+#[derive(Debug, Clone)]
+struct Bodies<K> {
+    m1: K,
+    m4: K,
+    /// F32 weights are not rounded for matrix tiles.
+    tiles: Option<[K; 2]>,
+}
+
+impl<K> Bodies<K> {
+    /// Four rows cost what the reading of the weights costs; past them, tiles use each weight more often.
+    fn body_for(&self, num_rows: u32) -> Body {
+        match num_rows {
+            0..=1 => Body::Rows(1),
+            2..=4 => Body::Rows(4),
+            _ if self.tiles.is_none() => Body::Rows(4),
+            5..=32 => Body::Tiles(16),
+            _ => Body::Tiles(64),
+        }
+    }
+
+    fn kernel(&self, body: Body) -> &K {
+        match (body, &self.tiles) {
+            (Body::Rows(1), _) => &self.m1,
+            (Body::Rows(_), _) | (Body::Tiles(_), None) => &self.m4,
+            (Body::Tiles(16), Some([t16, _])) => t16,
+            (Body::Tiles(_), Some([_, t64])) => t64,
+        }
+    }
+}
+
+/// What a product computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// `x Wᵀ`.
+    Linear,
+    /// `silu(x W0ᵀ) ⊙ x W1ᵀ`.
+    GateUp,
+}
+
+impl Family {
+    fn name(self) -> &'static str {
+        match self {
+            Family::Linear => "linear",
+            Family::GateUp => "gate_up",
+        }
+    }
+
+    fn num_weights(self) -> u32 {
+        match self {
+            Family::Linear => 1,
+            Family::GateUp => 2,
+        }
+    }
+
+    /// Columns of the result that a wave computes from few rows.
+    fn outputs_per_wave(self) -> u32 {
+        match self {
+            Family::Linear => 2,
+            Family::GateUp => 1,
+        }
+    }
+}
+
+/// The kernels of a weight format.
+#[derive(Debug, Clone)]
+pub(crate) struct ProductKernels<K> {
+    family: Family,
+    values: Bodies<K>,
+    codes: Option<Bodies<K>>,
+}
+
+impl<K: Clone + Send + Sync> ProductKernels<K> {
+    pub(crate) fn new<R: GpuRuntime<Kernel = K>>(
+        device: &Device<R>,
+        family: Family,
+        weight: &Matrices<R>,
+    ) -> Result<Self, PrepareError> {
+        let quantises = device.options().quantises_activations && weight.scheme != ActivationScheme::Float;
+        let bodies = |input: &str| -> Result<Bodies<K>, PrepareError> {
+            let kernel = |body: &str| {
+                let name = format!("{}_{}_{input}_{body}", family.name(), format_name(weight.format));
+                device.runtime().kernel(family.name(), &name)
+            };
+            let tiles = match weight.format {
+                WeightFormat::F32 => None,
+                WeightFormat::Bf16 | WeightFormat::Fp8Block | WeightFormat::Int8Channel | WeightFormat::Int4Group => {
+                    Some([kernel("t16")?, kernel("t64")?])
+                }
+            };
+            Ok(Bodies { m1: kernel("m1")?, m4: kernel("m4")?, tiles })
+        };
+        Ok(Self { family, values: bodies("a16")?, codes: if quantises { Some(bodies("a8")?) } else { None } })
+    }
+
+    /// True where the input is to be quantised.
+    pub(crate) fn takes_codes(&self) -> bool {
+        self.codes.is_some()
+    }
+
+    /// Rows of the tiles into which experts' rows are cut when each expert has about `rows_per_expert`.
+    pub(crate) fn tile_rows(&self, rows_per_expert: u32) -> u32 {
+        self.values.body_for(rows_per_expert).max_rows()
+    }
+}
+
+/// Activations as kernels read them: rows padded with zeros to a multiple of 32 elements.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Input {
+    pub(crate) address: u64,
+    /// Scales of quantised rows, 0 for values.
+    pub(crate) scales: u64,
+    pub(crate) num_rows: u32,
+    /// Elements from row to row.
+    pub(crate) stride: u32,
+}
+
+/// Where results go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    pub(crate) address: u64,
+    /// Columns that are stored; those from n on are zero.
+    pub(crate) cols: u32,
+    /// Elements from row to row.
+    pub(crate) stride: u32,
+    pub(crate) is_f32: bool,
+}
+
+/// How rows meet matrices.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rows {
+    /// All rows meet the one matrix.
+    All,
+    /// Matrix `i` of `count` meets the columns from `i · input_step` on and writes from column `i · output_step` on.
+    Batch { count: u32, input_step: u32, output_step: u32 },
+    /// Each tile meets its expert's matrix.
+    Experts(ExpertRows),
+}
+
+/// Tiles of rows that experts compute (`plan_experts`).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ExpertRows {
+    pub(crate) tiles: u64,
+    pub(crate) pairs: u64,
+    pub(crate) num_tiles: u32,
+    pub(crate) tile_rows: u32,
+    /// If not 0, row i of the input is the token of pair i: the pair divided by this.
+    pub(crate) gather: u32,
+    /// Row i of the result is that of its pair.
+    pub(crate) scatter: bool,
+}
+
+impl<R: GpuRuntime> Device<R> {
+    /// Rows of a tensor as kernels read them; copied where their width is no multiple of 32.
+    pub(crate) fn input(
+        &self,
+        kernels: &Kernels<R::Kernel>,
+        stream: &mut GpuStream<R>,
+        (address, num_rows, cols): (u64, u32, u32),
+    ) -> Result<Input, StepError> {
+        let stride = cols.next_multiple_of(ROW_MULTIPLE as u32);
+        if stride == cols {
+            return Ok(Input { address, scales: 0, num_rows, stride });
+        }
+        let padded = stream.scratch(self, Slot::Padded, num_rows as usize * stride as usize * 2)?;
+        let args = [Arg::Ptr(address), Arg::Ptr(padded), Arg::U32(cols), Arg::U32(stride)];
+        self.launch(&mut stream.queue, &kernels.pad_rows, LaunchShape::linear(num_rows, self.threads()), &args)?;
+        Ok(Input { address: padded, scales: 0, num_rows, stride })
+    }
+
+    /// Quantises the first `k` columns of values by the scheme of `weight`.
+    pub(crate) fn quantised(
+        &self,
+        kernels: &Kernels<R::Kernel>,
+        stream: &mut GpuStream<R>,
+        input: Input,
+        weight: &Matrices<R>,
+    ) -> Result<Input, StepError> {
+        let Input { address, num_rows, stride: from_stride, .. } = input;
+        let stride = weight.k.next_multiple_of(ROW_MULTIPLE as u32);
+        let codes = stream.scratch(self, Slot::Codes, num_rows as usize * stride as usize)?;
+        let num_groups = weight.k.div_ceil(FP8_BLOCK as u32);
+        let scales = stream.scratch(self, Slot::CodeScales, num_rows as usize * num_groups as usize * 4)?;
+        let [from, to, scale] = [address, codes, scales].map(Arg::Ptr);
+        let [cols, from_stride, to_stride] = [weight.k, from_stride, stride].map(Arg::U32);
+        match weight.scheme {
+            ActivationScheme::Float => return Ok(input),
+            ActivationScheme::Fp8Group { ue8m0 } => {
+                let shape = LaunchShape::linear((num_rows * num_groups).div_ceil(self.waves()), self.threads());
+                let [rows, ue8m0] = [num_rows, u32::from(ue8m0)].map(Arg::U32);
+                let args = [from, to, scale, rows, cols, from_stride, to_stride, ue8m0];
+                self.launch(&mut stream.queue, &kernels.quantise_fp8, shape, &args)?;
+            }
+            ActivationScheme::Int8Token => {
+                let shape = LaunchShape::linear(num_rows, self.threads()).with_shared(self.wave_floats(1));
+                let args = [from, to, scale, cols, from_stride, to_stride];
+                self.launch(&mut stream.queue, &kernels.quantise_int8, shape, &args)?;
+            }
+        }
+        Ok(Input { address: codes, scales, num_rows, stride })
+    }
+
+    /// Shared memory for `count` floats or words per wave.
+    pub(crate) fn wave_floats(&self, count: u32) -> u32 {
+        count * (4 * self.waves()).next_multiple_of(16)
+    }
+
+    /// Queues a product. `input` is quantised before if the kernels take codes.
+    pub(crate) fn product(
+        &self,
+        stream: &mut GpuStream<R>,
+        kernels: &ProductKernels<R::Kernel>,
+        weights: &[&Matrices<R>],
+        (input, output): (Input, Output),
+        rows: Rows,
+    ) -> Result<(), StepError> {
+        let bodies = match &kernels.codes {
+            Some(codes) if input.scales != 0 => codes,
+            Some(_) | None => &kernels.values,
+        };
+        let (body, num_row_blocks) = match rows {
+            Rows::All | Rows::Batch { .. } => {
+                let body = bodies.body_for(input.num_rows);
+                (body, input.num_rows.div_ceil(body.max_rows()))
+            }
+            Rows::Experts(experts) => (bodies.body_for(experts.tile_rows), experts.num_tiles),
+        };
+        let family = kernels.family;
+        let (cols_per_wave, shared_rows) = match body {
+            Body::Rows(_) => (family.outputs_per_wave(), 0),
+            Body::Tiles(tile_rows) => (TILE, tile_rows + family.num_weights() * self.waves() * TILE),
+        };
+        let (batch, input_step, output_step) = match rows {
+            Rows::All | Rows::Experts(_) => (1, 0, 0),
+            Rows::Batch { count, input_step, output_step } => (count, input_step, output_step),
+        };
+        let experts = match rows {
+            Rows::All | Rows::Batch { .. } => None,
+            Rows::Experts(experts) => Some(experts),
+        };
+        let shape = LaunchShape {
+            grid: [output.cols.div_ceil(cols_per_wave * self.waves()), num_row_blocks, batch],
+            block: [self.threads(), 1, 1],
+            shared_bytes: shared_rows * CHUNK_STRIDE * 2,
+        };
+        let weight = weights[0];
+        let [values, scales] = weight.pointers();
+        let [second_values, second_scales] = weights.get(1).map_or([Arg::Ptr(0); 2], |weight| weight.pointers());
+        let [n, k, row_bytes, group] = weight.shape_args();
+        let [matrix_bytes, matrix_scales] = weight.step_args();
+        let args = [
+            Arg::Ptr(input.address),
+            Arg::Ptr(input.scales),
+            values,
+            scales,
+            second_values,
+            second_scales,
+            Arg::Ptr(output.address),
+            Arg::Ptr(experts.map_or(0, |e| e.tiles)),
+            Arg::Ptr(experts.map_or(0, |e| e.pairs)),
+            n,
+            k,
+            row_bytes,
+            group,
+            Arg::U32(input.num_rows),
+            Arg::U32(input.stride),
+            Arg::U32(input_step),
+            Arg::U32(output.cols),
+            Arg::U32(output.stride),
+            Arg::U32(output_step),
+            matrix_bytes,
+            matrix_scales,
+            Arg::U32(experts.map_or(0, |e| e.gather)),
+            Arg::U32(experts.map_or(0, |e| u32::from(e.scatter))),
+            Arg::U32(u32::from(output.is_f32)),
+        ];
+        self.launch(&mut stream.queue, bodies.kernel(body), shape, &args)
+    }
+}
+
+/// Kernels that no prepared weight brings along.
+#[derive(Debug)]
+pub(crate) struct Kernels<K> {
+    pub(crate) add: K,
+    pub(crate) concat: K,
+    pub(crate) gather_rows: K,
+    pub(crate) pad_rows: K,
+    pub(crate) quantise_fp8: K,
+    pub(crate) quantise_int8: K,
+    pub(crate) argmax: K,
+}
+
+impl<K> Kernels<K> {
+    pub(crate) fn new<R: GpuRuntime<Kernel = K>>(runtime: &R) -> Result<Self, PrepareError> {
+        Ok(Self {
+            add: runtime.kernel("elementwise", "add")?,
+            concat: runtime.kernel("elementwise", "concat")?,
+            gather_rows: runtime.kernel("elementwise", "gather_rows")?,
+            pad_rows: runtime.kernel("elementwise", "pad_rows")?,
+            quantise_fp8: runtime.kernel("quant", "quantise_fp8")?,
+            quantise_int8: runtime.kernel("quant", "quantise_int8")?,
+            argmax: runtime.kernel("sample", "argmax")?,
+        })
+    }
+}

@@ -1,0 +1,76 @@
+//! A stream: its queue of work, and memory for what lives between the kernels of one op.
+
+use engine_core::backend::StepError;
+
+use crate::device::{Device, Memory};
+use crate::runtime::GpuRuntime;
+
+/// What a piece of scratch memory is for. Each has its own memory, so that addresses taken for one op stay valid while the
+/// op is put together; ops of one stream run one after the other and share all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// Rows filled up to a whole number of vectors.
+    Padded,
+    /// Quantised activations, and their scales.
+    Codes,
+    CodeScales,
+    /// The inner result of an FFN.
+    Hidden,
+    /// Queries: low-rank, normalised, whole, and the part that is absorbed.
+    QueryLow,
+    QueryNormed,
+    Query,
+    QueryNope,
+    /// Latents before norm and rope.
+    KvA,
+    /// Sums over latents, before W_UV.
+    Attended,
+    /// Parts of attention over several blocks.
+    PartialSums,
+    PartialStats,
+    /// Router logits.
+    RouterLogits,
+    /// Which expert computes what, and what the experts yield.
+    Pairs,
+    Tiles,
+    Routed,
+    Shared,
+}
+
+const NUM_SLOTS: usize = Slot::Shared as usize + 1;
+
+/// Memory that grows to the size of the largest step and then stays.
+#[derive(Debug)]
+pub(crate) struct Scratch<R: GpuRuntime> {
+    slots: [Option<(Memory<R>, usize)>; NUM_SLOTS],
+}
+
+/// A stream of a GPU backend.
+#[derive(Debug)]
+pub struct GpuStream<R: GpuRuntime> {
+    pub(crate) queue: R::Stream,
+    scratch: Scratch<R>,
+}
+
+impl<R: GpuRuntime> GpuStream<R> {
+    pub(crate) fn new(device: &Device<R>) -> Result<Self, StepError> {
+        Ok(Self { queue: device.runtime().stream()?, scratch: Scratch { slots: std::array::from_fn(|_| None) } })
+    }
+
+    /// The address of at least `num_bytes` for `slot`, contents unspecified.
+    pub(crate) fn scratch(&mut self, device: &Device<R>, slot: Slot, num_bytes: usize) -> Result<u64, StepError> {
+        let held = &mut self.scratch.slots[slot as usize];
+        if let Some((memory, capacity)) = held
+            && *capacity >= num_bytes
+        {
+            return Ok(memory.address());
+        }
+        // What is queued may still use the old memory.
+        device.runtime().synchronize(&mut self.queue)?;
+        *held = None;
+        let memory = device.memory(num_bytes, "the workspace of a step")?;
+        let address = memory.address();
+        *held = Some((memory, num_bytes));
+        Ok(address)
+    }
+}

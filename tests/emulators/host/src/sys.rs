@@ -1,0 +1,121 @@
+//! The C interface of the host ring (`gpu-common/kernels/host/host.h`).
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Dim3 {
+    x: u32,
+    y: u32,
+    z: u32,
+}
+
+#[repr(C)]
+struct GkHostKernel {
+    family: *const c_char,
+    name: *const c_char,
+    wave_size: u32,
+    num_params: u32,
+    param_bytes: *const u8,
+}
+
+unsafe extern "C" {
+    fn gk_host_kernel(index: usize, kernel: *mut GkHostKernel) -> bool;
+    fn gk_host_launch(
+        family: *const c_char,
+        name: *const c_char,
+        grid: Dim3,
+        block: Dim3,
+        shared_bytes: u32,
+        args: *mut *mut c_void,
+        wave_size: u32,
+        order: u32,
+    ) -> c_int;
+    fn gk_host_error() -> *const c_char;
+}
+
+/// A compiled kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelInfo {
+    /// Source file without its ending.
+    pub family: String,
+    /// Entry point.
+    pub name: String,
+    /// 32 or 64.
+    pub wave_size: u32,
+    /// Bytes of each parameter.
+    pub param_bytes: Vec<u8>,
+}
+
+/// All compiled kernels, each in both wave sizes.
+pub fn registered_kernels() -> Vec<KernelInfo> {
+    let mut found = Vec::new();
+    loop {
+        let mut kernel = GkHostKernel {
+            family: std::ptr::null(),
+            name: std::ptr::null(),
+            wave_size: 0,
+            num_params: 0,
+            param_bytes: std::ptr::null(),
+        };
+        // SAFETY: `kernel` lives through the call, and the function writes nothing else.
+        let exists = unsafe { gk_host_kernel(found.len(), &raw mut kernel) };
+        if !exists {
+            return found;
+        }
+        // SAFETY: the registry names kernels by string literals.
+        let family = unsafe { CStr::from_ptr(kernel.family) };
+        // SAFETY: as above.
+        let name = unsafe { CStr::from_ptr(kernel.name) };
+        let num_params = kernel.num_params as usize;
+        // SAFETY: the registry lists as many sizes as it says, and is not changed after the program's start.
+        let param_bytes = unsafe { std::slice::from_raw_parts(kernel.param_bytes, num_params) };
+        found.push(KernelInfo {
+            family: family.to_string_lossy().into_owned(),
+            name: name.to_string_lossy().into_owned(),
+            wave_size: kernel.wave_size,
+            param_bytes: param_bytes.to_vec(),
+        });
+    }
+}
+
+/// Runs a kernel on the calling thread; `args` hold each argument's value in their first bytes.
+///
+/// # Safety
+/// `args` are as many and as large as the kernel's parameters, and the kernel accesses only memory that is there: addresses
+/// among the arguments, and addresses and sizes computed from them, are right. What depends on the block alone (barriers,
+/// shared memory, alignment of vector accesses) is checked.
+///
+/// # Errors
+/// What the emulation found wrong.
+pub unsafe fn launch_kernel(
+    kernel: &KernelInfo,
+    [grid, block]: [[u32; 3]; 2],
+    shared_bytes: u32,
+    args: &mut [u64],
+    order: u32,
+) -> Result<(), String> {
+    let dim3 = |[x, y, z]: [u32; 3]| Dim3 { x, y, z };
+    let c_string = |text: &str| CString::new(text).map_err(|_| format!("{text:?} holds a NUL"));
+    let (family, name) = (c_string(&kernel.family)?, c_string(&kernel.name)?);
+    let mut pointers: Vec<*mut c_void> = args.iter_mut().map(|arg| std::ptr::from_mut(arg).cast()).collect();
+    // SAFETY: strings and arguments live through the call; the rest is the caller's promise.
+    let status = unsafe {
+        gk_host_launch(
+            family.as_ptr(),
+            name.as_ptr(),
+            dim3(grid),
+            dim3(block),
+            shared_bytes,
+            pointers.as_mut_ptr(),
+            kernel.wave_size,
+            order,
+        )
+    };
+    if status == 0 {
+        return Ok(());
+    }
+    // SAFETY: the message is a string that lives until this thread's next failed launch.
+    let message = unsafe { CStr::from_ptr(gk_host_error()) };
+    Err(format!("{} (status {status})", message.to_string_lossy()))
+}

@@ -1,0 +1,46 @@
+//! The GPU backend's ops on the host: every kernel as fibers, in waves of 32 and 64, with and without quantised
+//! activations.
+#![allow(clippy::print_stdout, reason = "the report of a test run")]
+#![allow(clippy::unwrap_used)]
+
+use conformance::harness::{Profile, run_all};
+use engine_core::reference::{ActivationRounding, LinearNumerics, Numerics};
+use gpu_common::{GpuBackend, GpuOptions};
+use gpu_host::{HostOptions, HostRuntime};
+
+/// Two waves a block: barriers matter, and fibers stay few.
+const WAVES_PER_BLOCK: u32 = 2;
+
+fn conforms(options: HostOptions, linears: LinearNumerics) {
+    let quantises_activations = linears == LinearNumerics::QuantisedActivations;
+    let gpu_options = GpuOptions { quantises_activations, waves_per_block: WAVES_PER_BLOCK };
+    let backend = GpuBackend::new(HostRuntime::new(options), gpu_options).unwrap();
+    let numerics = Numerics { activations: ActivationRounding::Bf16, linears, ..Numerics::default() };
+    let name = format!("gpu-host, waves of {}, order {}, {numerics}", options.wave_size, options.order);
+    let report = run_all(&backend, &Profile::new(name, numerics));
+    println!("{report}");
+    report.assert_passed();
+}
+
+#[test]
+fn waves_of_32_weight_only() {
+    conforms(HostOptions { wave_size: 32, order: 0, ..HostOptions::default() }, LinearNumerics::WeightOnly);
+}
+
+#[test]
+fn waves_of_32_quantised_activations() {
+    conforms(HostOptions { wave_size: 32, order: 1, ..HostOptions::default() }, LinearNumerics::QuantisedActivations);
+}
+
+#[test]
+fn waves_of_64_weight_only() {
+    // The shared memory of a block of AMD's.
+    let options = HostOptions { wave_size: 64, order: 2, max_shared_bytes: 64 << 10 };
+    conforms(options, LinearNumerics::WeightOnly);
+}
+
+#[test]
+fn waves_of_64_quantised_activations() {
+    let options = HostOptions { wave_size: 64, order: 3, max_shared_bytes: 64 << 10 };
+    conforms(options, LinearNumerics::QuantisedActivations);
+}
