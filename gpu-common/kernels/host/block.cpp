@@ -7,6 +7,7 @@
 namespace gk_host {
 
 thread_local Block* block = nullptr;
+thread_local Barriers barriers;
 
 namespace {
 
@@ -94,7 +95,17 @@ void Block::end_thread() {
   switch_to_next();
 }
 
-void Block::sync() {
+bool Block::is_skipped(Site site) {
+  const auto is_here = [&](const Site& other) {
+    return site.line == other.line && std::strcmp(site.file, other.file) == 0;
+  };
+  // One thread of a block is enough to know where the block comes to.
+  if (current_ == 0 && std::none_of(barriers.seen.begin(), barriers.seen.end(), is_here)) barriers.seen.push_back(site);
+  return site.line == barriers.skipped_line && barriers.skipped_file == site.file;
+}
+
+void Block::sync(Site site) {
+  if (is_skipped(site)) return;
   if (at_barrier_.size() + 1 == num_live_) {
     release_block();
   } else {

@@ -19,6 +19,21 @@ struct Dim3 {
   std::uint32_t x, y, z;
 };
 
+// Where a kernel calls a barrier.
+struct Site {
+  const char* file;
+  std::uint32_t line;
+};
+
+// Barriers that kernels have come to on this OS thread, and the one that is left out: for tests
+// that show that every barrier is needed.
+struct Barriers {
+  std::vector<Site> seen;
+  std::string skipped_file;
+  std::uint32_t skipped_line = 0;
+};
+extern thread_local Barriers barriers;
+
 // What a launch comes to. Part of the C interface (host.h).
 enum Status {
   STATUS_OK = 0,
@@ -49,7 +64,10 @@ class Block {
   Dim3 grid() const { return grid_; }
 
   // The block's barrier. Threads that have ended need not come.
-  void sync();
+  void sync(Site site);
+
+  // True where a test wants to see what happens without this barrier.
+  bool is_skipped(Site site);
 
   // Bytes start..end of the block's shared memory.
   unsigned char* shared_memory(std::uint32_t start, std::uint32_t end);

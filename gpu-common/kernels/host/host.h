@@ -27,6 +27,12 @@ bool gk_host_kernel(std::size_t index, GkHostKernel* kernel);
 int gk_host_launch(const char* family, const char* name, gk_host::Dim3 grid, gk_host::Dim3 block,
                    std::uint32_t shared_bytes, void** args, std::uint32_t wave_size, std::uint32_t order);
 
+// Barrier number `index` of those that kernels launched by the calling thread have come to, or false past the last one.
+bool gk_host_barrier(std::size_t index, const char** file, std::uint32_t* line);
+
+// From now on kernels launched by the calling thread leave this barrier out; none if `line` is 0.
+void gk_host_skip_barrier(const char* file, std::uint32_t line);
+
 // What the last failed launch of the calling thread was about.
 const char* gk_host_error();
 }

@@ -79,4 +79,17 @@ int gk_host_launch(const char* family, const char* name, Dim3 grid, Dim3 block, 
   return STATUS_OK;
 }
 
+bool gk_host_barrier(std::size_t index, const char** file, std::uint32_t* line) {
+  if (index >= barriers.seen.size()) return false;
+  *file = barriers.seen[index].file;
+  *line = barriers.seen[index].line;
+  return true;
+}
+
+void gk_host_skip_barrier(const char* file, std::uint32_t line) {
+  barriers.skipped_file = file;
+  barriers.skipped_line = line;
+};
+}
+
 const char* gk_host_error() { return last_error.c_str(); }

@@ -42,11 +42,15 @@ inline u32 block_y() { return gk_host::block->index().y; }
 inline u32 block_z() { return gk_host::block->index().z; }
 inline u32 grid_x() { return gk_host::block->grid().x; }
 
-inline void sync() { gk_host::block->sync(); }
+// The default arguments are those of the caller.
+inline void sync(const char* file = __builtin_FILE(), u32 line = __builtin_LINE()) {
+  gk_host::block->sync({file, line});
+}
 inline unsigned char* shared_memory(u32 start, u32 end) { return gk_host::block->shared_memory(start, end); }
 
 struct Nothing {};
-inline void wave_sync() {
+inline void wave_sync(const char* file = __builtin_FILE(), u32 line = __builtin_LINE()) {
+  if (gk_host::block->is_skipped({file, line})) return;
   gk_host::exchange<Nothing>("wave sync", Nothing{}, [](const Nothing*, Nothing&) {});
 }
 

@@ -31,6 +31,8 @@ unsafe extern "C" {
         wave_size: u32,
         order: u32,
     ) -> c_int;
+    fn gk_host_barrier(index: usize, file: *mut *const c_char, line: *mut u32) -> bool;
+    fn gk_host_skip_barrier(file: *const c_char, line: u32);
     fn gk_host_error() -> *const c_char;
 }
 
@@ -118,4 +120,46 @@ pub unsafe fn launch_kernel(
     // SAFETY: the message is a string that lives until this thread's next failed launch.
     let message = unsafe { CStr::from_ptr(gk_host_error()) };
     Err(format!("{} (status {status})", message.to_string_lossy()))
+}
+
+/// Where a kernel calls a barrier.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Barrier {
+    /// Source file, as the compiler was given it.
+    pub file: String,
+    /// Line, from 1.
+    pub line: u32,
+}
+
+impl std::fmt::Display for Barrier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.file.rsplit('/').next().unwrap_or(&self.file), self.line)
+    }
+}
+
+/// Every barrier that kernels launched by this thread have come to.
+pub fn barriers() -> Vec<Barrier> {
+    let mut found = Vec::new();
+    loop {
+        let (mut file, mut line) = (std::ptr::null(), 0);
+        // SAFETY: both places live through the call.
+        if !unsafe { gk_host_barrier(found.len(), &raw mut file, &raw mut line) } {
+            return found;
+        }
+        // SAFETY: the compiler's name of a source file is a string literal.
+        let file = unsafe { CStr::from_ptr(file) };
+        found.push(Barrier { file: file.to_string_lossy().into_owned(), line });
+    }
+}
+
+/// Kernels launched by this thread leave out a barrier from now on. Without it a kernel may do anything, write anywhere
+/// included: for processes that have nothing else to do.
+///
+/// # Errors
+/// If the file's name holds a NUL.
+pub fn skip_barrier(barrier: &Barrier) -> Result<(), String> {
+    let file = CString::new(barrier.file.as_str()).map_err(|error| error.to_string())?;
+    // SAFETY: the name lives through the call, which copies it.
+    unsafe { gk_host_skip_barrier(file.as_ptr(), barrier.line) }
+    Ok(())
 }
