@@ -67,9 +67,8 @@ GK_KERNEL choose_experts(const float* logits, const float* bias, u32* ids, float
     const float logit = logits[u64(row) * num_experts + i];
     scores[i] = is_sigmoid != 0 ? sigmoid(logit) : logit;
   }
-  wave_sync();
+  // A lane goes over the same entries in every loop, so it waits only before it reads others' entries.
   if (is_sigmoid == 0) softmax(scores, num_experts);
-  wave_sync();
   for (u32 i = lane(); i < num_experts; i += WAVE) choice[i] = scores[i] + (bias != nullptr ? bias[i] : 0.0f);
   wave_sync();
   if (num_groups > 1) {
@@ -78,10 +77,8 @@ GK_KERNEL choose_experts(const float* logits, const float* bias, u32* ids, float
       group_scores[group] = group_score(choice + group * size, size, is_sigmoid != 0);
       is_kept[group] = 0.0f;
     }
-    wave_sync();
     for (u32 i = 0; i < top_k_groups; ++i) {
       const u32 best = best_of(group_scores, num_groups);
-      wave_sync();
       if (lane() == 0) {
         group_scores[best] = neg_infinity();
         is_kept[best] = 1.0f;
@@ -91,7 +88,6 @@ GK_KERNEL choose_experts(const float* logits, const float* bias, u32* ids, float
     for (u32 i = lane(); i < num_experts; i += WAVE) {
       if (is_kept[i / size] == 0.0f) choice[i] = neg_infinity();
     }
-    wave_sync();
   }
   float sum = 0.0f;
   for (u32 k = 0; k < top_k; ++k) {

@@ -139,7 +139,6 @@ GK_DEVICE void attend(const Attention& p) {
         sum[row] = sum[row] * shrink[row] + tile_sum;
         largest[row] = now;
       }
-      wave_sync();
     }
     sync();
 #pragma unroll
@@ -154,8 +153,6 @@ GK_DEVICE void attend(const Attention& p) {
     }
     sync();
   }
-  // The loop may not have run: a split past the end of the sequence.
-  sync();
 #pragma unroll
   for (u32 c = 0; c < COLUMN_TILES; ++c) {
     const u32 col = (c * num_waves() + wave()) * TILE;

@@ -71,6 +71,7 @@ void Block::prepare(std::uint32_t shared_bytes, std::uint32_t order) {
   }
   ready_ = threads;
   ready_first_ = 0;
+  last_goes_first_ = order % 2 == 1;
   num_ready_ = num_threads_;
   at_barrier_.clear();
   waves_.resize(num_threads_ / wave_size_);
@@ -147,6 +148,7 @@ void Block::wait() {
 }
 
 std::uint32_t Block::pop_ready() {
+  if (last_goes_first_) return ready_[(ready_first_ + --num_ready_) % num_threads_];
   const std::uint32_t thread = ready_[ready_first_];
   ready_first_ = ready_first_ + 1 == num_threads_ ? 0 : ready_first_ + 1;
   --num_ready_;

@@ -1,6 +1,7 @@
 // One block of GPU threads as fibers: who runs next, who waits for whom, what they share.
 //
-// A fiber runs until it waits or ends; then the longest ready one goes on. Whoever arrives last at a barrier or at a
+// A fiber runs until it waits or ends; then the longest ready one goes on, or, in odd orders, the one that became ready
+// last, so that one wave runs ahead of the others as far as barriers let it. Whoever arrives last at a barrier or at a
 // collective makes the others ready. If nobody is ready while some are alive, the kernel can never end: that is
 // reported, with what everybody waits for. The order in which fibers start is a parameter, so that a missing barrier
 // shows in some order even though there is no real concurrency here.
@@ -125,6 +126,7 @@ class Block {
   std::vector<Fiber> fibers_;
   std::vector<unsigned char> stacks_;
   // Ready threads: a ring that holds each thread at most once.
+  bool last_goes_first_ = false;
   std::vector<std::uint32_t> ready_;
   std::uint32_t ready_first_ = 0, num_ready_ = 0;
   std::vector<std::uint32_t> at_barrier_;

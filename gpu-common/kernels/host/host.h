@@ -22,8 +22,8 @@ struct GkHostKernel {
 bool gk_host_kernel(std::size_t index, GkHostKernel* kernel);
 
 // Runs a kernel to its end on the calling thread. `args` holds the address of each argument's value; their number and
-// sizes are the caller's to check. `order` chooses the order in which threads run: 0 ascending, 1 descending, else a
-// shuffle. Returns a gk_host::Status.
+// sizes are the caller's to check. `order` chooses the order in which threads run: they start ascending (0), descending
+// (1) or shuffled, and in odd orders one wave runs ahead. Returns a gk_host::Status.
 int gk_host_launch(const char* family, const char* name, gk_host::Dim3 grid, gk_host::Dim3 block,
                    std::uint32_t shared_bytes, void** args, std::uint32_t wave_size, std::uint32_t order);
 

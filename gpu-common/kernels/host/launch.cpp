@@ -89,7 +89,6 @@ bool gk_host_barrier(std::size_t index, const char** file, std::uint32_t* line) 
 void gk_host_skip_barrier(const char* file, std::uint32_t line) {
   barriers.skipped_file = file;
   barriers.skipped_line = line;
-};
 }
 
 const char* gk_host_error() { return last_error.c_str(); }

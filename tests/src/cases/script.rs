@@ -55,7 +55,13 @@ pub(super) const PADDED: Script = Script {
     ],
 };
 
-pub(super) const ALL: [Script; 6] = [PREFILL, DECODE, CHUNKED, BATCH, VERIFY, PADDED];
+/// Sequences of several of the tiles that devices cut positions into, with their last tile in every state.
+pub(super) const LONG: Script = Script {
+    name: "long",
+    steps: &[step(&[(0, 90), (1, 64)]), step(&[(0, 1), (1, 1)]), step(&[(1, 2), (0, 40)]), step(&[(0, 1), (1, 1)])],
+};
+
+pub(super) const ALL: [Script; 7] = [PREFILL, DECODE, CHUNKED, BATCH, VERIFY, PADDED, LONG];
 
 impl Script {
     /// Final length of every sequence.

@@ -14,7 +14,8 @@ use crate::sys::{KernelInfo, launch_kernel, registered_kernels};
 pub struct HostOptions {
     /// 32 or 64.
     pub wave_size: u32,
-    /// In which order threads run: 0 ascending, 1 descending, else a shuffle.
+    /// In which order threads run: they start ascending (0), descending (1) or shuffled, and in odd orders one wave runs
+    /// ahead.
     pub order: u32,
     /// Shared memory of a block at most, in bytes.
     pub max_shared_bytes: u32,

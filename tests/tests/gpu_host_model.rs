@@ -1,0 +1,40 @@
+//! The tiny model on the GPU backend, on the host.
+#![allow(clippy::print_stdout, reason = "figures of a test run")]
+#![allow(clippy::unwrap_used)]
+
+use conformance::golden::{GoldenMode, Goldens, argmax_agreement, heldout, load_tiny};
+use engine_core::quant::PrecisionPolicy;
+use engine_core::runner::Runner;
+use gpu_common::{GpuBackend, GpuOptions};
+use gpu_host::{HostOptions, HostRuntime};
+
+fn load(mode: GoldenMode, wave_size: u32) -> Runner<GpuBackend<HostRuntime>> {
+    let runtime = HostRuntime::new(HostOptions { wave_size, ..HostOptions::default() });
+    let quantises_activations = mode == GoldenMode::Fp8WeightsW8A8Absorbed;
+    let options = GpuOptions { quantises_activations, waves_per_block: 2 };
+    let backend = GpuBackend::new(runtime, options).unwrap();
+    load_tiny(backend, &mode.model_dir(), &PrecisionPolicy::default()).unwrap()
+}
+
+/// Bounds of the rounded modes (docs/numerics.md): half a per cent of perplexity, the noise floor of argmaxes and drafts.
+fn check(mode: GoldenMode, wave_size: u32) {
+    let goldens = Goldens::load();
+    let mut runner = load(mode, wave_size);
+    let agreement = argmax_agreement(&goldens, mode, &mut runner);
+    println!("{}, waves of {wave_size}: argmax agreement {agreement:.4}", mode.name());
+    let result = heldout(&goldens, mode, ("heldout_kjv.txt", 512), &mut runner);
+    println!("{}, waves of {wave_size}: {result:?}", mode.name());
+    assert!(agreement >= 0.97, "{agreement}");
+    assert!((result.perplexity / result.golden_perplexity - 1.0).abs() < 5e-3, "{result:?}");
+    assert!((result.draft_acceptance - result.golden_draft_acceptance).abs() < 0.02, "{result:?}");
+}
+
+#[test]
+fn bf16_weights() {
+    check(GoldenMode::Bf16WeightsBf16, 32);
+}
+
+#[test]
+fn fp8_weights_with_quantised_activations() {
+    check(GoldenMode::Fp8WeightsW8A8Absorbed, 64);
+}
