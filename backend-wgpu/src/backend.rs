@@ -12,7 +12,7 @@ use engine_core::rope::RopeTable;
 use crate::adapter::{self, AdapterDescription};
 use crate::ffn::{Experts, Ffn, Routed};
 use crate::gate::Gate;
-use crate::gpu::{Gpu, WgpuBuffer};
+use crate::gpu::{Gpu, WgpuBuffer, WgpuCounts};
 use crate::matmul::{Matmul, Product};
 use crate::mla::{LatentCache, Mla, Queries};
 use crate::options::WgpuOptions;
@@ -27,7 +27,7 @@ pub struct WgpuBackend {
     pipelines: Pipelines,
     rows: RowKernels,
     /// Tables of rope that are in use, so that layers share theirs.
-    rope_tables: Mutex<Vec<(Weak<RopeTable>, Arc<WgpuBuffer>)>>,
+    rope_tables: Mutex<Vec<(Weak<RopeTable>, Weak<WgpuBuffer>)>>,
     capabilities: Capabilities,
 }
 
@@ -55,6 +55,11 @@ impl WgpuBackend {
         self.gpu.allocated_bytes()
     }
 
+    /// What was made on the device so far, by everything that uses this backend.
+    pub fn counts(&self) -> WgpuCounts {
+        self.gpu.counts()
+    }
+
     /// The device, for programs that share it. Destroying it makes every step fail with
     /// [`StepError::DeviceLost`].
     pub fn device(&self) -> &wgpu::Device {
@@ -64,14 +69,15 @@ impl WgpuBackend {
     /// cos and sin side by side, `[position, R / 2, 2]`.
     fn rope_table(&self, rope: &Arc<RopeTable>) -> Result<Arc<WgpuBuffer>, PrepareError> {
         let mut tables = self.rope_tables.lock().unwrap_or_else(PoisonError::into_inner);
-        tables.retain(|(table, _)| table.strong_count() > 0);
-        if let Some((_, buffer)) = tables.iter().find(|(table, _)| std::ptr::eq(table.as_ptr(), Arc::as_ptr(rope))) {
-            return Ok(buffer.clone());
+        tables.retain(|(table, buffer)| table.strong_count() > 0 && buffer.strong_count() > 0);
+        let known = tables.iter().find(|(table, _)| std::ptr::eq(table.as_ptr(), Arc::as_ptr(rope)));
+        if let Some(buffer) = known.and_then(|(_, buffer)| buffer.upgrade()) {
+            return Ok(buffer);
         }
         let (cos, sin) = rope.as_slices();
         let turns: Vec<[f32; 2]> = cos.iter().zip(sin).map(|(cos, sin)| [*cos, *sin]).collect();
         let buffer = Arc::new(self.gpu.constant(bytemuck::cast_slice(&turns), "the rope table; lower max_model_len")?);
-        tables.push((Arc::downgrade(rope), buffer.clone()));
+        tables.push((Arc::downgrade(rope), Arc::downgrade(&buffer)));
         Ok(buffer)
     }
 }

@@ -43,12 +43,35 @@ impl Failure {
     }
 }
 
+/// What was made on a device, and handed to it, since it was opened. A step like the one before makes nothing and is
+/// one submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WgpuCounts {
+    /// Buffers made, freed ones included.
+    pub buffers: u64,
+    /// Bind groups made, freed ones included.
+    pub bind_groups: u64,
+    /// Kernels compiled.
+    pub pipelines: u64,
+    /// Submissions of recorded kernels.
+    pub submissions: u64,
+}
+
+/// Behind [`WgpuCounts`]; buffers are counted by their ids.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) bind_groups: AtomicU64,
+    pub(crate) pipelines: AtomicU64,
+    pub(crate) submissions: AtomicU64,
+}
+
 /// An open device.
 #[derive(Debug)]
 pub(crate) struct Gpu {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
     pub(crate) tuning: Tuning,
+    pub(crate) counters: Counters,
     name: String,
     max_binding_bytes: u64,
     memory_limit_bytes: Option<u64>,
@@ -83,6 +106,7 @@ impl Gpu {
             device,
             queue,
             tuning,
+            counters: Counters::default(),
             name,
             max_binding_bytes,
             memory_limit_bytes,
@@ -106,6 +130,17 @@ impl Gpu {
     /// Bytes of all live buffers.
     pub(crate) fn allocated_bytes(&self) -> u64 {
         self.allocated_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What was made and submitted so far.
+    pub(crate) fn counts(&self) -> WgpuCounts {
+        let Counters { bind_groups, pipelines, submissions } = &self.counters;
+        WgpuCounts {
+            buffers: self.next_id.load(Ordering::Relaxed),
+            bind_groups: bind_groups.load(Ordering::Relaxed),
+            pipelines: pipelines.load(Ordering::Relaxed),
+            submissions: submissions.load(Ordering::Relaxed),
+        }
     }
 
     /// Changes whenever a buffer is freed.

@@ -39,7 +39,7 @@ pub use adapter::AdapterDescription;
 pub use backend::WgpuBackend;
 pub use ffn::{Experts, Ffn};
 pub use gate::Gate;
-pub use gpu::WgpuBuffer;
+pub use gpu::{WgpuBuffer, WgpuCounts};
 pub use matmul::Matmul;
 pub use matrix::Matrix;
 pub use mla::{LatentCache, Mla, Queries};

@@ -57,9 +57,8 @@ impl Matrix {
             Err(gpu.unsupported(format!("{format} weights of shape {shape}"), reason, action))
         };
         for other in weights {
-            let found = (other.format(), other.shape(), self::scale_group(other));
-            if found != (format, shape, scale_group) {
-                let reason = format!("matrices used together differ: {} {}", found.0, found.1);
+            if (other.format(), other.shape(), self::scale_group(other)) != (format, shape, scale_group) {
+                let reason = format!("matrices used together differ: {} and {}", describe(first), describe(other));
                 return refuse(reason, "give all of them one precision");
             }
         }
@@ -76,8 +75,9 @@ impl Matrix {
         let mut matrix =
             Self { format, scaling, rows: shape.out_features, cols: shape.in_features, scale_group, slabs: Vec::new() };
         let Some((matrices_per_slab, rows_per_slab)) = matrix.slab_size(gpu, unit, count) else {
-            let (need, most) = (unit * matrix.row_bytes() * FP8_BLOCK, gpu.max_binding_bytes());
-            let reason = format!("{FP8_BLOCK} of its rows take {need} bytes, the device binds at most {most} at once");
+            let (rows, most) = (unit * matrix.rows_per_scale(), gpu.max_binding_bytes());
+            let need = rows * matrix.largest_row_bytes();
+            let reason = format!("{rows} of its rows take {need} bytes, the device binds at most {most} at once");
             return refuse(reason, "choose another adapter");
         };
         for start in (0..count).step_by(matrices_per_slab) {
@@ -111,21 +111,27 @@ impl Matrix {
 
     /// Scales of `rows` rows that begin at a scale block.
     pub(crate) fn num_scales(&self, rows: usize) -> usize {
-        let scale_rows = if self.format == WeightFormat::Fp8Block { rows.div_ceil(FP8_BLOCK) } else { rows };
-        scale_rows * self.scale_row()
+        rows.div_ceil(self.rows_per_scale()) * self.scale_row()
     }
 
-    /// Matrices and rows per slab: all rows of as many units as fit; else rows of one unit, by whole scale blocks.
+    /// Rows that share a scale: slabs do not part them.
+    fn rows_per_scale(&self) -> usize {
+        if self.format == WeightFormat::Fp8Block { FP8_BLOCK } else { 1 }
+    }
+
+    /// Bytes of a row in the larger of its two buffers: scales of small groups take more than their values.
+    fn largest_row_bytes(&self) -> usize {
+        self.row_bytes().max(4 * self.scale_row())
+    }
+
+    /// Matrices and rows per slab: all rows of as many units as fit; else rows of one unit.
     fn slab_size(&self, gpu: &Gpu, unit: usize, count: usize) -> Option<(usize, usize)> {
         let most = usize::try_from(gpu.max_binding_bytes()).unwrap_or(usize::MAX);
-        let unit_bytes = unit * self.rows * self.row_bytes();
+        let unit_bytes = (unit * self.rows * self.largest_row_bytes()).max(1);
         if unit_bytes <= most {
-            // Scales are f32 and their group may be as small as a quad: they never outgrow an f32 matrix.
-            let scale_bytes = 4 * unit * self.num_scales(self.rows);
-            let units = most / unit_bytes.max(scale_bytes).max(1);
-            return Some(((units * unit).min(count), self.rows));
+            return Some(((most / unit_bytes * unit).min(count), self.rows));
         }
-        let rows = most / (unit * self.row_bytes()) / FP8_BLOCK * FP8_BLOCK;
+        let rows = most / (unit * self.largest_row_bytes()) / self.rows_per_scale() * self.rows_per_scale();
         (rows > 0).then_some((unit, rows))
     }
 
@@ -151,8 +157,8 @@ impl Matrix {
         values.finish()?;
         let mut scales = Upload::new(gpu, &slab.scales);
         for weight in &weights[matrices] {
-            let per_block = if self.format == WeightFormat::Fp8Block { FP8_BLOCK } else { 1 };
-            let wanted = rows.start / per_block * self.scale_row()..rows.end.div_ceil(per_block) * self.scale_row();
+            let per_scale = self.rows_per_scale();
+            let wanted = rows.start / per_scale * self.scale_row()..rows.end.div_ceil(per_scale) * self.scale_row();
             scales.push(bytemuck::cast_slice(&all_scales(weight)[wanted]))?;
         }
         scales.finish()?;
@@ -173,6 +179,17 @@ impl Matrix {
             upload.push(&zeros)?;
         }
         Ok(())
+    }
+}
+
+/// Format and shape, for messages.
+fn describe(weight: &HostWeight) -> String {
+    let (format, shape) = (weight.format(), weight.shape());
+    match weight {
+        HostWeight::Int4Group(w) => format!("{format} {shape} in groups of {}", w.group_size()),
+        HostWeight::F32(_) | HostWeight::Bf16(_) | HostWeight::Fp8Block(_) | HostWeight::Int8Channel(_) => {
+            format!("{format} {shape}")
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Compiled kernels. Made while loading, shared by whoever asks for the same one.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use engine_core::backend::PrepareError;
@@ -61,6 +62,7 @@ impl Pipelines {
             return Err(refuse(error.to_string()));
         }
         let pipeline = Arc::new(Pipeline { raw, layout, params_bytes: 4 * kernel.params().len() });
+        gpu.counters.pipelines.fetch_add(1, Ordering::Relaxed);
         made.pipelines.insert(kernel, pipeline.clone());
         Ok(pipeline)
     }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 
 use engine_core::backend::StepError;
@@ -99,7 +100,7 @@ impl WgpuStream {
         let bind_group = self
             .bind_groups
             .entry(key)
-            .or_insert_with(|| make_bind_group(&self.gpu.device, pipeline, buffers, &self.params_buffer));
+            .or_insert_with(|| make_bind_group(&self.gpu, pipeline, buffers, &self.params_buffer));
         if self.pass.is_none() {
             let encoder = self.encoder.get_or_insert_with(|| new_encoder(&self.gpu.device));
             self.pass = Some(encoder.begin_compute_pass(&Default::default()).forget_lifetime());
@@ -156,6 +157,7 @@ impl WgpuStream {
         }
         self.gpu.queue.submit([encoder.finish()]);
         self.num_submissions += 1;
+        self.gpu.counters.submissions.fetch_add(1, Ordering::Relaxed);
         self.params.clear();
         self.staged_bytes = 0;
     }
@@ -223,12 +225,7 @@ fn bind_key(pipeline: &Pipeline, buffers: &[&WgpuBuffer]) -> BindKey {
     (pipeline.layout.id, ids)
 }
 
-fn make_bind_group(
-    device: &wgpu::Device,
-    pipeline: &Pipeline,
-    buffers: &[&WgpuBuffer],
-    params: &WgpuBuffer,
-) -> wgpu::BindGroup {
+fn make_bind_group(gpu: &Gpu, pipeline: &Pipeline, buffers: &[&WgpuBuffer], params: &WgpuBuffer) -> wgpu::BindGroup {
     let mut entries: Vec<_> = buffers
         .iter()
         .enumerate()
@@ -238,7 +235,8 @@ fn make_bind_group(
         wgpu::BufferBinding { buffer: &params.raw, offset: 0, size: wgpu::BufferSize::new(PARAMS_BYTES as u64) };
     let binding = entries.len() as u32;
     entries.push(wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(params) });
-    device.create_bind_group(&wgpu::BindGroupDescriptor {
+    gpu.counters.bind_groups.fetch_add(1, Ordering::Relaxed);
+    gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
         label: None,
         layout: &pipeline.layout.raw,
         entries: &entries,

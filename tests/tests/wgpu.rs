@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use backend_wgpu::{MatmulStyle, WgpuBackend, WgpuOptions};
-use conformance::harness::{Profile, run_all};
+use conformance::harness::{Profile, not_run, run_all};
 use engine_core::reference::Numerics;
 
 /// Runs the suite on every adapter; says so where there is none.
@@ -19,7 +19,7 @@ fn conforms(what: &str, options: &WgpuOptions) {
         report.assert_passed();
     }
     if adapters.is_empty() {
-        println!("wgpu, {what}: NOT RUN, no adapter");
+        not_run(&format!("wgpu, {what}"), "no adapter");
     }
 }
 

@@ -4,6 +4,7 @@
 
 use backend_wgpu::{WgpuBackend, WgpuOptions};
 use conformance::golden::{GoldenMode, Goldens, check_prompts, check_trace, heldout, load_tiny, model_dir};
+use conformance::harness::not_run;
 use engine_core::quant::{Precision, PrecisionPolicy};
 use engine_core::runner::Runner;
 
@@ -15,7 +16,7 @@ fn on_every_adapter(what: &str, check: impl Fn(usize)) {
         check(index);
     }
     if adapters.is_empty() {
-        println!("wgpu, {what}: NOT RUN, no adapter");
+        not_run(&format!("wgpu, {what}"), "no adapter");
     }
 }
 

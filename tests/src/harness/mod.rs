@@ -1,5 +1,6 @@
 //! What every case is run with: seeded inputs, guarded memory, tolerances, outcomes and the report.
 
+mod not_run;
 mod outcome;
 mod profile;
 mod report;
@@ -8,6 +9,7 @@ mod rng;
 mod run;
 mod weights;
 
+pub use not_run::not_run;
 pub use outcome::{CaseOutcome, Measured, Output, Stop};
 pub use profile::{DeclaredUnsupported, Profile, Stage, Tolerance};
 pub use report::{Report, Row, Verdict};
