@@ -34,19 +34,63 @@ struct Built {
     performance_losses: Vec<String>,
 }
 
-/// Compiles every family for every architecture, on all processors.
-pub(super) fn compile(nvrtc: &Nvrtc, compiler: Compiler, families: &[Family]) -> Result<Output, KernelsError> {
-    let jobs: Vec<(&Family, &'static str)> =
-        families.iter().flat_map(|family| ARCHITECTURES.map(|architecture| (family, architecture))).collect();
+/// An earlier build, whose images are as good as new ones where source, compiler and options are the same.
+pub(super) struct Earlier {
+    pub(super) manifest: Manifest,
+    /// By file name.
+    pub(super) images: BTreeMap<String, Vec<u8>>,
+}
+
+impl Earlier {
+    /// The images of a family if they can be used again, with their files.
+    fn images(&self, compiler: &Compiler, family: &Family) -> Option<(&FamilyImages, BTreeMap<String, Vec<u8>>)> {
+        let Manifest { compiler: earlier, options, families } = &self.manifest;
+        let found = families.iter().find(|found| found.family == family.name)?;
+        let is_same = earlier == compiler && *options == OPTIONS && found.source_sha256 == source_sha256(family);
+        let architectures = found.images.iter().map(|image| image.architecture.as_str());
+        if !is_same || !architectures.eq(ARCHITECTURES) {
+            return None;
+        }
+        let file = |image: &ImageEntry| Some((image.file.clone(), self.images.get(&image.file)?.clone()));
+        Some((found, found.images.iter().map(file).collect::<Option<_>>()?))
+    }
+}
+
+fn source_sha256(family: &Family) -> String {
+    sha256(family.whole().as_bytes())
+}
+
+/// Compiles every family for every architecture, on all processors, except what `earlier` has.
+pub(super) fn compile(
+    nvrtc: &Nvrtc,
+    compiler: Compiler,
+    families: &[Family],
+    earlier: Option<&Earlier>,
+) -> Result<Output, KernelsError> {
+    let kept = |family: &Family| earlier.and_then(|earlier| earlier.images(&compiler, family));
+    let jobs: Vec<(&Family, &'static str)> = families
+        .iter()
+        .filter(|family| kept(family).is_none())
+        .flat_map(|family| ARCHITECTURES.map(|architecture| (family, architecture)))
+        .collect();
     let built = in_parallel(&jobs, |(family, architecture)| compile_one(nvrtc, family, architecture))?;
 
     let mut output = Output {
-        manifest: Manifest { compiler, options: OPTIONS.map(str::to_owned).into(), families: Vec::new() },
+        manifest: Manifest {
+            compiler: compiler.clone(),
+            options: OPTIONS.map(str::to_owned).into(),
+            families: Vec::new(),
+        },
         images: BTreeMap::new(),
         performance_losses: Vec::new(),
     };
     let mut built = built.into_iter();
     for family in families {
+        if let Some((images, files)) = kept(family) {
+            output.manifest.families.push(images.clone());
+            output.images.extend(files);
+            continue;
+        }
         let mut images = Vec::new();
         for built in built.by_ref().take(ARCHITECTURES.len()) {
             output.images.insert(built.entry.file.clone(), built.compressed);
@@ -55,7 +99,7 @@ pub(super) fn compile(nvrtc: &Nvrtc, compiler: Compiler, families: &[Family]) ->
         }
         output.manifest.families.push(FamilyImages {
             family: family.name.clone(),
-            source_sha256: sha256(family.whole().as_bytes()),
+            source_sha256: source_sha256(family),
             images,
         });
     }
