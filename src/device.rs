@@ -20,6 +20,9 @@ pub enum Device {
     /// The CPU.
     #[cfg(feature = "cpu")]
     Cpu,
+    /// An NVIDIA GPU, by its number.
+    #[cfg(feature = "cuda")]
+    Cuda(u32),
     /// A GPU through Vulkan, Metal or DirectX 12: the best adapter, or the one of this number.
     #[cfg(feature = "wgpu")]
     Wgpu(Option<usize>),
@@ -70,12 +73,19 @@ impl Device {
         #[cfg(feature = "wgpu")]
         let (gpus, software) = adapters();
         let mut known = Vec::new();
+        // Where none can be used, the first one says why: after the CPU.
+        #[cfg(feature = "cuda")]
+        let num_cuda = backend_cuda::num_devices().unwrap_or(0);
+        #[cfg(feature = "cuda")]
+        known.extend((0..num_cuda).map(Device::Cuda));
         #[cfg(feature = "wgpu")]
         known.extend(gpus);
         #[cfg(feature = "cpu")]
         known.push(Device::Cpu);
         #[cfg(feature = "wgpu")]
         known.extend(software);
+        #[cfg(feature = "cuda")]
+        known.extend((num_cuda == 0).then_some(Device::Cuda(0)));
         known.push(Device::Reference);
         known
     }
@@ -113,6 +123,8 @@ fn with_backend<W: WithBackend>(device: Device, action: W) -> Result<W::Output, 
     match device.resolve() {
         #[cfg(feature = "cpu")]
         Device::Cpu => action.with(backend_cpu::CpuBackend::new(backend_cpu::CpuOptions::default())?),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(ordinal) => action.with(backend_cuda::open(ordinal, backend_cuda::GpuOptions::default())?),
         #[cfg(feature = "wgpu")]
         Device::Wgpu(adapter) => {
             let options = backend_wgpu::WgpuOptions { adapter, ..Default::default() };
@@ -154,6 +166,8 @@ impl std::fmt::Display for Device {
             Device::Auto => f.pad("auto"),
             #[cfg(feature = "cpu")]
             Device::Cpu => f.pad("cpu"),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(ordinal) => f.pad(&format!("cuda:{ordinal}")),
             #[cfg(feature = "wgpu")]
             Device::Wgpu(None) => f.pad("wgpu"),
             #[cfg(feature = "wgpu")]
@@ -168,25 +182,38 @@ impl FromStr for Device {
 
     /// `auto`, or a name of [`Device::available`]; devices with a number also go by their name alone.
     fn from_str(name: &str) -> Result<Self, Unavailable> {
+        #[cfg(feature = "cuda")]
+        if let Some(ordinal) = number_after("cuda", name)? {
+            return Ok(Device::Cuda(ordinal));
+        }
         #[cfg(feature = "wgpu")]
-        if let Some(index) = name.strip_prefix("wgpu:") {
-            let reason = format!("{index:?} is no adapter's number; `bathysphere devices` lists them");
-            let unavailable = |_| Unavailable { device: name.to_owned(), reason };
-            return index.parse().map(|index| Device::Wgpu(Some(index))).map_err(unavailable);
+        if let Some(index) = number_after("wgpu", name)? {
+            return Ok(Device::Wgpu(Some(index)));
         }
         let named = [
             Device::Auto,
             #[cfg(feature = "cpu")]
             Device::Cpu,
+            #[cfg(feature = "cuda")]
+            Device::Cuda(0),
             #[cfg(feature = "wgpu")]
             Device::Wgpu(None),
             Device::Reference,
         ];
-        if let Some(device) = named.into_iter().find(|device| device.to_string() == name) {
+        let is_named = |device: &Device| device.to_string().trim_end_matches(":0") == name;
+        if let Some(device) = named.into_iter().find(is_named) {
             return Ok(device);
         }
         let names = named.map(|device| device.to_string()).join(", ");
         let reason = format!("this build knows {names}; other vendors are cargo features");
         Err(Unavailable { device: name.to_owned(), reason })
     }
+}
+
+/// The number in `VENDOR:NUMBER`.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn number_after<N: FromStr>(vendor: &str, name: &str) -> Result<Option<N>, Unavailable> {
+    let Some(number) = name.strip_prefix(vendor).and_then(|rest| rest.strip_prefix(':')) else { return Ok(None) };
+    let reason = format!("{number:?} is no device's number; `bathysphere devices` lists them");
+    number.parse().map(Some).map_err(|_| Unavailable { device: name.to_owned(), reason })
 }

@@ -4,6 +4,7 @@
 //! * [`cases`]: the cases, as data, generic over [`Backend`](engine_core::backend::Backend).
 //! * [`harness`]: seeded inputs, guarded memory, tolerances with their reasons, the report.
 //! * [`faulty`]: a backend with one fault, to show that the suite finds it.
+//! * [`gpu_runtime`]: what a GPU vendor's runtime promises, below the ops.
 //! * [`golden`]: reference values of the tiny model, for the end-to-end tests.
 //!
 //! A backend takes part with ten lines (`tests/reference.rs`, `tests/cpu.rs`): build it, state its
@@ -13,5 +14,6 @@
 pub mod cases;
 pub mod faulty;
 pub mod golden;
+pub mod gpu_runtime;
 pub mod harness;
 pub mod oracle;

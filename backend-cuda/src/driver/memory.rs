@@ -1,0 +1,107 @@
+//! Memory of the device, and pinned memory of the host.
+
+use std::ptr::NonNull;
+use std::slice;
+use std::sync::Arc;
+
+use cudarc::driver::sys;
+
+use super::{Context, DriverError, check, report_drop};
+
+/// Device memory, freed when dropped.
+#[derive(Debug)]
+pub(crate) struct Allocation {
+    context: Arc<Context>,
+    address: u64,
+    num_bytes: usize,
+}
+
+impl Allocation {
+    /// At least one byte: the driver knows no empty memory.
+    pub(crate) fn new(context: &Arc<Context>, num_bytes: usize) -> Result<Self, DriverError> {
+        context.bind()?;
+        let num_bytes = num_bytes.max(1);
+        let mut address = 0;
+        // SAFETY: the result goes to an integer that outlives the call.
+        check("cuMemAlloc_v2", unsafe { sys::cuMemAlloc_v2(&raw mut address, num_bytes) })?;
+        Ok(Self { context: context.clone(), address, num_bytes })
+    }
+
+    pub(crate) fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// The address of `num_bytes` from `offset` on.
+    ///
+    /// # Panics
+    /// If they do not lie in this memory: the layers above keep to their buffers.
+    pub(super) fn range(&self, offset: usize, num_bytes: usize) -> u64 {
+        let end = offset.checked_add(num_bytes);
+        assert!(
+            end.is_some_and(|end| end <= self.num_bytes),
+            "{num_bytes} bytes from byte {offset} of a buffer of {} bytes",
+            self.num_bytes
+        );
+        self.address + offset as u64
+    }
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        // Work that uses the memory may still be queued.
+        report_drop(self.context.synchronize());
+        // SAFETY: `new` allocated this address, nothing has freed it, and nothing queued needs it any more.
+        report_drop(check("cuMemFree_v2", unsafe { sys::cuMemFree_v2(self.address) }));
+    }
+}
+
+/// Host memory that the device copies to directly, freed when dropped.
+#[derive(Debug)]
+pub(crate) struct Pinned {
+    context: Arc<Context>,
+    start: NonNull<u8>,
+    num_bytes: usize,
+}
+
+// SAFETY: the memory belongs to this value alone.
+unsafe impl Send for Pinned {}
+
+impl Pinned {
+    pub(crate) fn new(context: &Arc<Context>, num_bytes: usize) -> Result<Self, DriverError> {
+        context.bind()?;
+        let mut start = std::ptr::null_mut();
+        // Flags 0: cached, since the host reads it.
+        // SAFETY: the result goes to a pointer that outlives the call.
+        check("cuMemHostAlloc", unsafe { sys::cuMemHostAlloc(&raw mut start, num_bytes, 0) })?;
+        let pinned = NonNull::new(start.cast::<u8>()).map(|start| {
+            // SAFETY: the driver just gave `num_bytes` bytes there. From now on they have values.
+            unsafe { start.write_bytes(0, num_bytes) };
+            Self { context: context.clone(), start, num_bytes }
+        });
+        let out_of_memory = sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
+        pinned.ok_or(DriverError { function: "cuMemHostAlloc", status: out_of_memory })
+    }
+
+    /// What is in it. Borrowing it mutably to queue a copy, and waiting before that borrow ends, keeps the device away
+    /// (`Stream::read`).
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: `num_bytes` initialised bytes that live as long as `self`.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.num_bytes) }
+    }
+
+    pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    pub(super) fn num_bytes(&self) -> usize {
+        self.num_bytes
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        report_drop(self.context.bind());
+        // SAFETY: `new` allocated it, nothing has freed it, and no copy into it is left unwaited for.
+        report_drop(check("cuMemFreeHost", unsafe { sys::cuMemFreeHost(self.start.as_ptr().cast()) }));
+    }
+}

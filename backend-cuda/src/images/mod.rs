@@ -1,0 +1,92 @@
+//! Device code, compiled ahead of time by `cargo xtask kernels`, and what is known about it.
+
+mod embedded;
+
+use embedded::FAMILIES;
+
+/// The images of one kernel source.
+struct Family {
+    name: &'static str,
+    kernels: &'static [KernelParameters],
+    images: &'static [Image],
+}
+
+/// A kernel and the sizes of its parameters in bytes, the same on every architecture.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct KernelParameters {
+    pub(crate) name: &'static str,
+    pub(crate) num_bytes: &'static [u32],
+}
+
+/// An image for one architecture.
+struct Image {
+    architecture: &'static str,
+    /// Uncompressed.
+    num_bytes: usize,
+    zlib: &'static [u8],
+}
+
+/// The image of a family for an architecture, unpacked; `None` where there is none.
+pub(crate) fn image(family: &str, architecture: &str) -> Option<Vec<u8>> {
+    let family = FAMILIES.iter().find(|candidate| candidate.name == family)?;
+    let image = family.images.iter().find(|image| image.architecture == architecture)?;
+    miniz_oxide::inflate::decompress_to_vec_zlib_with_limit(image.zlib, image.num_bytes).ok()
+}
+
+/// A kernel of a family, on whichever architectures it exists.
+pub(crate) fn kernel(family: &str, name: &str) -> Option<&'static KernelParameters> {
+    FAMILIES.iter().find(|candidate| candidate.name == family)?.kernels.iter().find(|kernel| kernel.name == name)
+}
+
+/// The architecture whose images a device of this compute capability runs, best first choice; `None` where there is
+/// none.
+pub(crate) fn architecture(compute_capability: (u32, u32)) -> Option<&'static str> {
+    Some(match compute_capability {
+        (8, 9) => "sm_89",
+        (8, 6 | 7) => "sm_86",
+        (8, _) => "sm_80",
+        (9, 0) => "sm_90a",
+        (10, 0) => "sm_100a",
+        (12, 0) => "sm_120a",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn every_image_unpacks_to_its_size() {
+        for family in FAMILIES {
+            for entry in family.images {
+                let image = image(family.name, entry.architecture).unwrap();
+                assert_eq!(image.len(), entry.num_bytes, "{} for {}", family.name, entry.architecture);
+                assert_eq!(&image[..4], b"\x7fELF");
+            }
+        }
+        assert!(image("no_such_family", "sm_80").is_none());
+    }
+
+    #[test]
+    fn a_launch_has_room_for_every_kernels_arguments() {
+        for kernel in FAMILIES.iter().flat_map(|family| family.kernels) {
+            assert!(kernel.num_bytes.len() <= crate::driver::MAX_ARGUMENTS, "{kernel:?}");
+            assert!(kernel.num_bytes.iter().all(|bytes| matches!(bytes, 4 | 8)), "{kernel:?}");
+        }
+    }
+
+    #[test]
+    fn every_architecture_that_is_chosen_has_images() {
+        let chosen = [(8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (12, 0)].map(|c| architecture(c).unwrap());
+        for family in FAMILIES {
+            for architecture in chosen {
+                let has = |image: &Image| image.architecture == architecture;
+                assert!(family.images.iter().any(has), "{} for {architecture}", family.name);
+            }
+        }
+        assert_eq!([(7, 5), (9, 1), (11, 0), (13, 0)].map(architecture), [None; 4]);
+    }
+}

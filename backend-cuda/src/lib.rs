@@ -1,0 +1,34 @@
+//! The NVIDIA backend: kernels compiled ahead of time, the driver opened at run time.
+//!
+//! Everything above memory, streams and launches is [`gpu_common`], shared with other vendors' GPUs. Here is what is
+//! NVIDIA's alone:
+//!
+//! * [`driver`]: calls of the driver, each behind a safe function; the only `unsafe` code of the crate. The driver is
+//!   opened when somebody asks for a device: the crate builds and starts on machines that have none.
+//! * [`probe`]: whether a device can be used, and if not, why. Nothing panics for a missing or old driver.
+//! * [`images`]: device code for six architectures, compressed. Nothing is compiled while serving.
+//! * [`CudaRuntime`]: both put together as a [`GpuRuntime`](gpu_common::GpuRuntime).
+
+mod driver;
+mod images;
+mod probe;
+mod runtime;
+
+use engine_core::backend::Unavailable;
+
+pub use gpu_common::GpuOptions;
+pub use probe::{Reason, num_devices};
+pub use runtime::{CudaBuffer, CudaGraph, CudaKernel, CudaRuntime, CudaStream};
+
+/// An NVIDIA GPU as a device.
+pub type CudaBackend = gpu_common::GpuBackend<CudaRuntime>;
+
+/// Opens device number `ordinal`.
+///
+/// # Errors
+/// Why it cannot be used: no driver, one that is too old, no such device, a generation without device code …
+pub fn open(ordinal: u32, options: GpuOptions) -> Result<CudaBackend, Unavailable> {
+    let runtime = CudaRuntime::open(ordinal)?;
+    CudaBackend::new(runtime, options)
+        .map_err(|error| Unavailable { device: format!("cuda:{ordinal}"), reason: error.to_string() })
+}

@@ -1,0 +1,225 @@
+//! [`CudaRuntime`]: the driver and the images as a [`GpuRuntime`].
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cudarc::driver::sys::CUdevice_attribute as Attribute;
+use engine_core::backend::{PrepareError, StepError, Unavailable, Unsupported};
+use gpu_common::{Arg, Fp8, GpuInfo, GpuRuntime, LaunchShape};
+
+use crate::driver::{
+    Allocation, Context, DriverError, ExecutableGraph, Function, MAX_ARGUMENTS, Module, Pinned, Stream,
+};
+use crate::images::{self, KernelParameters};
+use crate::probe::{self, Reason, Usable};
+
+/// What is read back at once, in bytes; larger results come in pieces. A row of logits fits.
+const STAGING_BYTES: usize = 1 << 20;
+
+/// An open device.
+#[derive(Debug)]
+pub struct CudaRuntime {
+    info: GpuInfo,
+    /// As errors name it: `cuda:0 (NVIDIA H100)`.
+    name: String,
+    architecture: &'static str,
+    /// Images by family, loaded when their first kernel is asked for.
+    modules: Mutex<HashMap<&'static str, Arc<Module>>>,
+    context: Arc<Context>,
+}
+
+/// Device memory.
+#[derive(Debug)]
+pub struct CudaBuffer(Allocation);
+
+/// A stream with pinned memory for what is read back.
+#[derive(Debug)]
+pub struct CudaStream {
+    stream: Stream,
+    staging: Option<Pinned>,
+    is_capturing: bool,
+}
+
+/// A kernel and its parameters.
+#[derive(Debug, Clone)]
+pub struct CudaKernel {
+    function: Function,
+    parameters: &'static KernelParameters,
+}
+
+/// Recorded launches.
+#[derive(Debug)]
+pub struct CudaGraph(ExecutableGraph);
+
+impl CudaRuntime {
+    /// Opens device number `ordinal`.
+    ///
+    /// # Errors
+    /// Why it cannot be used: no driver, one that is too old, no such device …
+    pub fn open(ordinal: u32) -> Result<Self, Unavailable> {
+        let opened = probe::find(ordinal).and_then(|usable| Ok(Self::with(ordinal, usable)?));
+        opened.map_err(|reason: Reason| probe::unavailable(ordinal, &reason))
+    }
+
+    fn with(ordinal: u32, usable: Usable) -> Result<Self, DriverError> {
+        let Usable { device, compute_capability, architecture } = usable;
+        let context = Arc::new(Context::retain(device)?);
+        let info = GpuInfo {
+            backend: "cuda".into(),
+            name: device.name()?,
+            architecture: architecture.into(),
+            wave_size: device.attribute(Attribute::CU_DEVICE_ATTRIBUTE_WARP_SIZE)?,
+            num_multiprocessors: device.attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+            total_bytes: device.total_bytes()?,
+            free_bytes: context.free_bytes()?,
+            max_shared_bytes: device.attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+            fp8: if compute_capability >= (8, 9) { Fp8::Ocp } else { Fp8::None },
+            has_mma: true,
+        };
+        tracing::debug!(device = info.name, architecture, "opened");
+        let name = format!("cuda:{ordinal} ({})", info.name);
+        Ok(Self { info, name, architecture, modules: Mutex::default(), context })
+    }
+
+    fn lost(&self, error: DriverError) -> StepError {
+        StepError::DeviceLost { device: self.name.clone(), reason: error.to_string() }
+    }
+
+    fn alloc_error(&self, error: DriverError, what: &str, num_bytes: usize) -> StepError {
+        if error.is_out_of_memory() {
+            let requested_bytes = num_bytes as u64;
+            return StepError::OutOfMemory { device: self.name.clone(), what: what.to_owned(), requested_bytes };
+        }
+        self.lost(error)
+    }
+
+    fn unsupported(&self, family: &str, name: &str, reason: String) -> PrepareError {
+        PrepareError::Unsupported(Unsupported {
+            backend: self.name.clone(),
+            what: format!("kernel {name} of {family}"),
+            reason,
+            action: "choose another precision, or another device".into(),
+        })
+    }
+
+    fn module(&self, family: &'static str, kernel: &str) -> Result<Arc<Module>, PrepareError> {
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = modules.get(family) {
+            return Ok(module.clone());
+        }
+        let Some(image) = images::image(family, self.architecture) else {
+            return Err(self.unsupported(family, kernel, format!("there is no image for {}", self.architecture)));
+        };
+        let loaded = Module::load(&self.context, &image);
+        let loaded = loaded.map_err(|error| self.alloc_error(error, &format!("kernels of {family}"), image.len()))?;
+        Ok(modules.entry(family).or_insert(Arc::new(loaded)).clone())
+    }
+}
+
+impl GpuRuntime for CudaRuntime {
+    type Buffer = CudaBuffer;
+    type Stream = CudaStream;
+    type Kernel = CudaKernel;
+    type Graph = CudaGraph;
+
+    fn info(&self) -> &GpuInfo {
+        &self.info
+    }
+
+    fn kernel(&self, family: &'static str, name: &str) -> Result<CudaKernel, PrepareError> {
+        let absent = || self.unsupported(family, name, format!("the image for {} lacks it", self.architecture));
+        let parameters = images::kernel(family, name).ok_or_else(absent)?;
+        let function = self
+            .module(family, name)?
+            .function(name)
+            .map_err(|error| if error.is_not_found() { absent() } else { PrepareError::Device(self.lost(error)) })?;
+        function.permit_shared(self.info.max_shared_bytes).map_err(|error| self.lost(error))?;
+        Ok(CudaKernel { function, parameters })
+    }
+
+    fn alloc(&self, num_bytes: usize, what: &str) -> Result<CudaBuffer, StepError> {
+        let allocated = Allocation::new(&self.context, num_bytes);
+        Ok(CudaBuffer(allocated.map_err(|error| self.alloc_error(error, what, num_bytes))?))
+    }
+
+    fn address(&self, buffer: &CudaBuffer) -> u64 {
+        buffer.0.address()
+    }
+
+    fn stream(&self) -> Result<CudaStream, StepError> {
+        let stream = Stream::new(&self.context).map_err(|error| self.alloc_error(error, "a stream", 0))?;
+        Ok(CudaStream { stream, staging: None, is_capturing: false })
+    }
+
+    fn upload(&self, stream: &mut CudaStream, to: &CudaBuffer, offset: usize, data: &[u8]) -> Result<(), StepError> {
+        stream.stream.write(&to.0, offset, data).map_err(|error| self.lost(error))
+    }
+
+    fn download(
+        &self,
+        stream: &mut CudaStream,
+        from: &CudaBuffer,
+        offset: usize,
+        data: &mut [u8],
+    ) -> Result<(), StepError> {
+        let CudaStream { stream, staging, .. } = stream;
+        let staging = match staging {
+            Some(staging) => staging,
+            None => {
+                let pinned = Pinned::new(&self.context, STAGING_BYTES);
+                staging.insert(pinned.map_err(|error| self.alloc_error(error, "read-back memory", STAGING_BYTES))?)
+            }
+        };
+        stream.read(&from.0, offset, data, staging).map_err(|error| self.lost(error))
+    }
+
+    /// # Panics
+    /// If the arguments are not as many, or not as large, as the kernel's parameters: a bug of the layer above.
+    fn launch(
+        &self,
+        stream: &mut CudaStream,
+        kernel: &CudaKernel,
+        shape: LaunchShape,
+        args: &[Arg],
+    ) -> Result<(), StepError> {
+        let KernelParameters { name, num_bytes } = *kernel.parameters;
+        let fits = |(arg, num_bytes): (&Arg, &u32)| arg.num_bytes() == *num_bytes as usize;
+        assert!(
+            args.len() == num_bytes.len() && args.iter().zip(num_bytes).all(fits),
+            "{name} has parameters of {num_bytes:?} bytes and was given {args:?}"
+        );
+        let mut values = [0_u64; MAX_ARGUMENTS];
+        for (value, arg) in values.iter_mut().zip(args) {
+            // The driver reads as many bytes as the parameter has, lowest first on every host it runs on.
+            *value = match *arg {
+                Arg::Ptr(address) => address,
+                Arg::U32(number) => u64::from(number),
+                Arg::F32(number) => u64::from(number.to_bits()),
+            };
+        }
+        let launched = stream.stream.launch(&kernel.function, shape, &values[..args.len()]);
+        launched.map_err(|error| self.lost(error))
+    }
+
+    fn synchronize(&self, stream: &mut CudaStream) -> Result<(), StepError> {
+        stream.stream.synchronize().map_err(|error| self.lost(error))
+    }
+
+    fn begin_capture(&self, stream: &mut CudaStream) -> Result<bool, StepError> {
+        stream.stream.begin_capture().map_err(|error| self.lost(error))?;
+        stream.is_capturing = true;
+        Ok(true)
+    }
+
+    fn end_capture(&self, stream: &mut CudaStream) -> Result<Option<CudaGraph>, StepError> {
+        if !std::mem::take(&mut stream.is_capturing) {
+            return Ok(None);
+        }
+        let graph = stream.stream.end_capture().map_err(|error| self.alloc_error(error, "a graph", 0))?;
+        Ok(Some(CudaGraph(graph)))
+    }
+
+    fn replay(&self, stream: &mut CudaStream, graph: &CudaGraph) -> Result<(), StepError> {
+        stream.stream.replay(&graph.0).map_err(|error| self.lost(error))
+    }
+}

@@ -1,0 +1,27 @@
+//! A strict stand-in for `libcuda.so.1` over host memory.
+//!
+//! A test instrument. It lets an unchanged backend run whole models on a machine without an accelerator, and it refuses
+//! what a driver may let pass. It is never shipped and it is no backend.
+//!
+//! * [`config`]: which device it pretends to be, and the faults it injects; chosen by environment variables.
+//! * [`driver`]: devices, contexts, and who owns what.
+//! * [`memory`]: allocations with guards, full of NaN.
+//! * [`stream`]: work is queued and runs when somebody waits for it, as late as the rules allow.
+//! * [`module`]: images are the real ones; their entry points, parameters and limits are read from the file.
+//! * [`kernels`]: the same kernel sources, compiled for the host, run under the name that the image has.
+//! * [`api`]: the C functions. Those that nothing here models answer `CUDA_ERROR_NOT_SUPPORTED` with their name.
+//!
+//! What it checks, and what it cannot prove, is listed in `docs/emulators.md`.
+
+mod abi;
+mod api;
+pub mod config;
+mod driver;
+mod execute;
+mod kernels;
+mod memory;
+mod module;
+mod stream;
+
+#[cfg(test)]
+mod tests;

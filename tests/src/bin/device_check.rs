@@ -1,0 +1,134 @@
+//! Checks one device and says what came out: for real hardware, and for the tests over emulated drivers.
+//!
+//! ```text
+//! device-check cuda:0 ops           every conformance case, or those whose name starts with a word given after it
+//! device-check cuda:0 runtime       memory, launches, capture and replay, below the ops
+//! device-check cuda:0 generate      a few tokens of the tiny model through the engine
+//! device-check all devices          which devices there are, and why one cannot be used
+//! ```
+//!
+//! The last line is one JSON object. Status 0: passed; 1: failed; 2: no such check; 3: the device failed, with a typed
+//! error; 4: it cannot be used.
+#![allow(clippy::print_stdout, reason = "a command talks to who started it")]
+
+use std::process::ExitCode;
+
+#[cfg(feature = "cuda")]
+use backend_cuda::GpuOptions;
+use bathysphere::{Device, DeviceStatus, Engine, SamplingParams};
+use conformance::golden::model_dir;
+use conformance::harness::{Profile, run_selected};
+use engine_core::backend::Backend;
+use engine_core::reference::{ActivationRounding, LinearNumerics, Numerics, ReferenceBackend};
+use serde_json::json;
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const DEVICE_FAILED: u8 = 3;
+const UNAVAILABLE: u8 = 4;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (status, report) = match words[..] {
+        [_, "devices"] => devices(),
+        [device, "ops"] => ops(device, ""),
+        [device, "ops", prefix] => ops(device, prefix),
+        [device, "runtime"] => runtime(device),
+        [device, "generate"] => generate(device),
+        _ => (USAGE, json!({ "usage": "device-check DEVICE ops [PREFIX] | runtime | generate | devices" })),
+    };
+    println!("{report}");
+    ExitCode::from(status)
+}
+
+fn devices() -> (u8, serde_json::Value) {
+    let devices = Device::available();
+    for device in &devices {
+        match &device.status {
+            DeviceStatus::Available(capabilities) => println!("{}: {}", device.name, capabilities.device),
+            DeviceStatus::Unavailable { reason } => println!("{}: not available: {reason}", device.name),
+        }
+    }
+    (0, json!({ "check": "devices", "devices": devices }))
+}
+
+fn ops(device: &str, prefix: &str) -> (u8, serde_json::Value) {
+    match device.split(':').next() {
+        #[cfg(feature = "cuda")]
+        Some("cuda") => {
+            let mut reports = Vec::new();
+            for quantises_activations in [true, false] {
+                let options = GpuOptions { quantises_activations, ..GpuOptions::default() };
+                match backend_cuda::open(ordinal(device), options) {
+                    Ok(backend) => reports.push(run_ops(&backend, gpu_numerics(quantises_activations), prefix)),
+                    Err(error) => return (UNAVAILABLE, json!({ "check": "ops", "error": error.to_string() })),
+                }
+            }
+            let status = reports.iter().map(|(status, _)| *status).max().unwrap_or(FAILED);
+            let runs: Vec<serde_json::Value> = reports.into_iter().map(|(_, report)| report).collect();
+            (status, json!({ "check": "ops", "runs": runs }))
+        }
+        Some("reference") => run_ops(&ReferenceBackend::new(Numerics::default()), Numerics::default(), prefix),
+        _ => (UNAVAILABLE, json!({ "check": "ops", "error": format!("no ops check for {device}") })),
+    }
+}
+
+/// What GPUs round: activations and the cache to bf16, and inputs of linears by the weight's scheme if asked for.
+#[cfg(feature = "cuda")]
+fn gpu_numerics(quantises_activations: bool) -> Numerics {
+    let linears = if quantises_activations { LinearNumerics::QuantisedActivations } else { LinearNumerics::WeightOnly };
+    Numerics { activations: ActivationRounding::Bf16, linears, ..Numerics::default() }
+}
+
+fn run_ops<B: Backend>(backend: &B, numerics: Numerics, prefix: &str) -> (u8, serde_json::Value) {
+    let capabilities = backend.capabilities();
+    let name = format!("{}, {}, {numerics}", capabilities.backend, capabilities.device);
+    let report = run_selected(backend, &Profile::new(name, numerics), prefix);
+    println!("{report}");
+    let num_failed = report.failures().count();
+    let status = if num_failed == 0 && !report.rows().is_empty() { 0 } else { FAILED };
+    (status, json!({ "check": "ops", "device": capabilities, "result": report.closing_count(), "failed": num_failed }))
+}
+
+#[cfg(feature = "cuda")]
+fn ordinal(device: &str) -> u32 {
+    device.split(':').nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+fn generate(device: &str) -> (u8, serde_json::Value) {
+    let failed = |error: &bathysphere::Error| {
+        let status = if matches!(error, bathysphere::Error::Unavailable(_)) { UNAVAILABLE } else { DEVICE_FAILED };
+        (status, json!({ "check": "generate", "error": error.to_string(), "is_fatal": error.is_fatal() }))
+    };
+    let device: Device = match device.parse() {
+        Ok(device) => device,
+        Err(error) => return failed(&bathysphere::Error::Unavailable(error)),
+    };
+    let engine = match Engine::builder(model_dir("fp8")).device(device).max_model_len(128).build() {
+        Ok(engine) => engine,
+        Err(error) => return failed(&error),
+    };
+    let params = SamplingParams { max_tokens: Some(8), ..SamplingParams::greedy() };
+    match engine.generate("In the beginning", params) {
+        Ok(answer) => (0, json!({ "check": "generate", "device": device.to_string(), "text": answer.text })),
+        Err(error) => failed(&error),
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn runtime(device: &str) -> (u8, serde_json::Value) {
+    let runtime = match backend_cuda::CudaRuntime::open(ordinal(device)) {
+        Ok(runtime) => runtime,
+        Err(error) => return (UNAVAILABLE, json!({ "check": "runtime", "error": error.to_string() })),
+    };
+    match conformance::gpu_runtime::check(&runtime) {
+        Ok(passed) => (0, json!({ "check": "runtime", "passed": passed })),
+        Err(error) => (FAILED, json!({ "check": "runtime", "error": error })),
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn runtime(device: &str) -> (u8, serde_json::Value) {
+    (UNAVAILABLE, json!({ "check": "runtime", "error": format!("no runtime check for {device}") }))
+}
