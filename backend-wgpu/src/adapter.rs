@@ -115,7 +115,8 @@ pub(crate) fn open(options: &WgpuOptions) -> Result<(Arc<Gpu>, AdapterDescriptio
     let description = AdapterDescription::new(&adapter);
     check(&adapter).map_err(unavailable)?;
     let wanted = if options.subgroups == Some(false) { Features::empty() } else { Features::SUBGROUP };
-    let features = adapter.features() & wanted;
+    let cache = if options.pipeline_cache.is_some() { Features::PIPELINE_CACHE } else { Features::empty() };
+    let features = adapter.features() & (wanted | cache);
     let request = wgpu::DeviceDescriptor {
         label: None,
         required_features: features,

@@ -16,6 +16,7 @@ use crate::gpu::{Gpu, WgpuBuffer, WgpuCounts};
 use crate::matmul::{Matmul, Product};
 use crate::mla::{LatentCache, Mla, Queries};
 use crate::options::WgpuOptions;
+use crate::pipeline_cache::PipelineCache;
 use crate::pipelines::Pipelines;
 use crate::rows::{Embedding, Norm, RowKernels};
 use crate::stream::WgpuStream;
@@ -38,7 +39,9 @@ impl WgpuBackend {
     /// [`Unavailable`]: there is no adapter, or not that one, or it lacks what every kernel needs.
     pub fn new(options: &WgpuOptions) -> Result<Self, Unavailable> {
         let (gpu, description) = adapter::open(options)?;
-        let pipelines = Pipelines::default();
+        let keeps = gpu.device.features().contains(wgpu::Features::PIPELINE_CACHE);
+        let file = options.pipeline_cache.as_deref().filter(|_| keeps);
+        let pipelines = Pipelines::new(file.map(|file| PipelineCache::open(&gpu.device, file)));
         let rows = RowKernels::new(&gpu, &pipelines)
             .map_err(|error| Unavailable { device: gpu.name().to_owned(), reason: error.to_string() })?;
         let capabilities = capabilities(&gpu, &description, options);
@@ -128,6 +131,8 @@ impl Backend for WgpuBackend {
     }
 
     fn stream(&self) -> Result<WgpuStream, StepError> {
+        // Streams are made when weights are prepared, and with them all kernels.
+        self.pipelines.save();
         WgpuStream::new(&self.gpu)
     }
 

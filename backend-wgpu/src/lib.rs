@@ -28,6 +28,7 @@ mod matrix;
 mod mla;
 mod options;
 mod params;
+mod pipeline_cache;
 mod pipelines;
 mod rows;
 mod scratch;

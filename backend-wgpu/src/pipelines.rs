@@ -8,6 +8,7 @@ use engine_core::backend::PrepareError;
 
 use crate::gpu::Gpu;
 use crate::kernels::Kernel;
+use crate::pipeline_cache::PipelineCache;
 
 /// Bytes of parameters a kernel may take.
 pub(crate) const PARAMS_BYTES: usize = 128;
@@ -32,15 +33,33 @@ pub(crate) struct Layout {
 #[derive(Debug, Default)]
 pub(crate) struct Pipelines {
     made: Mutex<Made>,
+    cache: Option<PipelineCache>,
 }
 
 #[derive(Debug, Default)]
 struct Made {
     pipelines: HashMap<Kernel, Arc<Pipeline>>,
     layouts: HashMap<&'static str, Arc<Layout>>,
+    /// Kernels made since the cache was last saved.
+    num_unsaved: usize,
 }
 
 impl Pipelines {
+    /// None yet; they will go through `cache`.
+    pub(crate) fn new(cache: Option<PipelineCache>) -> Self {
+        Self { made: Mutex::default(), cache }
+    }
+
+    /// Saves the cache if kernels were added to it. A cache that cannot be saved costs time at the next start, no more.
+    pub(crate) fn save(&self) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(cache) = self.cache.as_ref().filter(|_| made.num_unsaved > 0) else { return };
+        made.num_unsaved = 0;
+        if let Err(error) = cache.save() {
+            tracing::warn!(%error, "compiled kernels could not be saved");
+        }
+    }
+
     /// The compiled form of `kernel`, compiled now if it is the first time.
     ///
     /// # Errors
@@ -57,13 +76,14 @@ impl Pipelines {
         let source = kernel.wgsl(gpu.tuning).map_err(|error| refuse(error.to_string()))?;
         let layout = made.layout(gpu, kernel.bindings());
         let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let raw = compile(&gpu.device, &layout, source);
+        let raw = compile(&gpu.device, &layout, source, self.cache.as_ref());
         if let Some(error) = pollster::block_on(scope.pop()) {
             return Err(refuse(error.to_string()));
         }
         let pipeline = Arc::new(Pipeline { raw, layout, params_bytes: 4 * kernel.params().len() });
         gpu.counters.pipelines.fetch_add(1, Ordering::Relaxed);
         made.pipelines.insert(kernel, pipeline.clone());
+        made.num_unsaved += 1;
         Ok(pipeline)
     }
 }
@@ -92,7 +112,12 @@ fn bind_group_layout(device: &wgpu::Device, bindings: &str) -> wgpu::BindGroupLa
     device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries })
 }
 
-fn compile(device: &wgpu::Device, layout: &Layout, source: String) -> wgpu::ComputePipeline {
+fn compile(
+    device: &wgpu::Device,
+    layout: &Layout,
+    source: String,
+    cache: Option<&PipelineCache>,
+) -> wgpu::ComputePipeline {
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label: None,
         source: wgpu::ShaderSource::Wgsl(source.into()),
@@ -113,6 +138,6 @@ fn compile(device: &wgpu::Device, layout: &Layout, source: String) -> wgpu::Comp
         module: &module,
         entry_point: Some("main"),
         compilation_options,
-        cache: None,
+        cache: cache.map(PipelineCache::raw),
     })
 }

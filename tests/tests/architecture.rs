@@ -26,10 +26,11 @@ const VENDOR_WORDS: [&str; 16] = [
 ];
 
 /// Files and folders with `unsafe`, each with the reason that its comments give.
-const UNSAFE: [&str; 11] = [
+const UNSAFE: [&str; 12] = [
     "engine-core/src/weights/mmap.rs",
     "backend-cpu/src/simd/",
     "backend-cpu/src/grid.rs",
+    "backend-wgpu/src/pipeline_cache.rs",
     "xtask/src/kernels/nvrtc.rs",
     "tests/emulators/host/src/memory.rs",
     "tests/emulators/host/src/runtime.rs",

@@ -278,3 +278,30 @@ fn activations_and_cache_are_f32() {
         assert!(!capabilities.quantises_activations);
     });
 }
+
+/// The cache may be absent, this driver's, or anything else: it never changes what comes out.
+#[test]
+fn compiled_kernels_are_kept_in_a_file() {
+    on_every_adapter("compiled_kernels_are_kept_in_a_file", |options| {
+        let prompt = [5, 6, 7, 8];
+        let expected = greedy(&mut load(open(&options)).unwrap(), &prompt, 6).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("kernels.bin");
+        let options = WgpuOptions { pipeline_cache: Some(file.clone()), ..options };
+        for content in ["absent", "its own", "damaged", "cut short"] {
+            match content {
+                "damaged" => std::fs::write(&file, [0x5a; 4096]).unwrap(),
+                "cut short" => {
+                    let whole = std::fs::read(&file).unwrap();
+                    std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+                }
+                _ => {}
+            }
+            let mut runner = load(open(&options)).unwrap();
+            assert_eq!(greedy(&mut runner, &prompt, 6).unwrap(), expected, "with a cache that is {content}");
+            let kept = std::fs::metadata(&file).map_or(0, |metadata| metadata.len());
+            println!("cache {content}: {kept} bytes afterwards");
+        }
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), usize::from(file.exists()), "nothing half-written");
+    });
+}
