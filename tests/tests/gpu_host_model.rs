@@ -3,23 +3,25 @@
 #![allow(clippy::unwrap_used)]
 
 use conformance::golden::{GoldenMode, Goldens, argmax_agreement, heldout, load_tiny};
+use engine_core::backend::SequenceStep;
 use engine_core::quant::PrecisionPolicy;
-use engine_core::runner::Runner;
+use engine_core::runner::{Runner, StepOutput, StepRunner, WantedRows};
 use gpu_common::{GpuBackend, GpuOptions};
-use gpu_host::{HostOptions, HostRuntime};
+use gpu_host::{HostOptions, HostRuntime, Ledger};
 
-fn load(mode: GoldenMode, wave_size: u32) -> Runner<GpuBackend<HostRuntime>> {
+fn load(mode: GoldenMode, wave_size: u32) -> (Runner<GpuBackend<HostRuntime>>, Ledger) {
     let runtime = HostRuntime::new(HostOptions { wave_size, ..HostOptions::default() });
+    let ledger = runtime.ledger();
     let quantises_activations = mode == GoldenMode::Fp8WeightsW8A8Absorbed;
     let options = GpuOptions { quantises_activations, waves_per_block: 2 };
     let backend = GpuBackend::new(runtime, options).unwrap();
-    load_tiny(backend, &mode.model_dir(), &PrecisionPolicy::default()).unwrap()
+    (load_tiny(backend, &mode.model_dir(), &PrecisionPolicy::default()).unwrap(), ledger)
 }
 
 /// Bounds of the rounded modes (docs/numerics.md): half a per cent of perplexity, the noise floor of argmaxes and drafts.
 fn check(mode: GoldenMode, wave_size: u32) {
     let goldens = Goldens::load();
-    let mut runner = load(mode, wave_size);
+    let (mut runner, _) = load(mode, wave_size);
     let agreement = argmax_agreement(&goldens, mode, &mut runner);
     println!("{}, waves of {wave_size}: argmax agreement {agreement:.4}", mode.name());
     let result = heldout(&goldens, mode, ("heldout_kjv.txt", 512), &mut runner);
@@ -37,4 +39,24 @@ fn bf16_weights() {
 #[test]
 fn fp8_weights_with_quantised_activations() {
     check(GoldenMode::Fp8WeightsW8A8Absorbed, 64);
+}
+
+/// Scratch memory grows with the largest step, and steps like those before take none.
+#[test]
+fn steady_decoding_allocates_nothing() {
+    let (mut runner, ledger) = load(GoldenMode::Fp8WeightsW8A8Absorbed, 32);
+    let block_tables = [[0, 1, 2, 3], [4, 5, 6, 7]];
+    let mut decode = |context_len: usize| {
+        let step = |block_table| SequenceStep { tokens: &[7], context_len, block_table };
+        let steps = block_tables.each_ref().map(|table| step(table.as_slice()));
+        let mut output = StepOutput::default();
+        runner.step(&steps, WantedRows::logits(&[0, 1]), &mut output).unwrap();
+        runner.draft(&[8, 9], WantedRows::logits(&[0, 1]), &mut output).unwrap();
+        ledger.num_allocations()
+    };
+    let after_first = decode(0);
+    // Longer sequences are cut into more parts.
+    for context_len in [1, 2, 3, 63, 64, 65, 127, 128, 200, 254] {
+        assert_eq!(decode(context_len), after_first, "a step at {context_len} allocated");
+    }
 }

@@ -61,11 +61,11 @@ Status Block::run(Dim3 index, Dim3 grid, std::uint32_t num_threads, std::uint32_
 void Block::prepare(std::uint32_t shared_bytes, std::uint32_t order) {
   if (fibers_.size() < num_threads_) {
     fibers_.resize(num_threads_);
-    stacks_.resize(num_threads_ * STACK_BYTES);
+    stacks_.resize((num_threads_ + 1) * STACK_BYTES);
   }
   const std::vector<std::uint32_t> threads = starting_order(num_threads_, order);
   for (std::uint32_t thread = 0; thread < num_threads_; ++thread) {
-    unsigned char* stack = stacks_.data() + thread * STACK_BYTES;
+    unsigned char* stack = stack_of(thread);
     std::memset(stack, GUARD, GUARD_BYTES);
     make_fiber(fibers_[thread], stack, STACK_BYTES, run_thread);
   }
@@ -84,6 +84,9 @@ void Block::prepare(std::uint32_t shared_bytes, std::uint32_t order) {
   std::memset(shared_.data(), POISON, shared_bytes);
   std::memset(shared_.data() + shared_bytes, GUARD, GUARD_BYTES);
 }
+
+// The first stack is nobody's: what thread 0 writes past its own lands there.
+unsigned char* Block::stack_of(std::uint32_t thread) { return stacks_.data() + (thread + 1) * STACK_BYTES; }
 
 void Block::run_thread() {
   block->kernel_(block->args_);
@@ -148,16 +151,21 @@ void Block::wait() {
 }
 
 std::uint32_t Block::pop_ready() {
-  if (last_goes_first_) return ready_[(ready_first_ + --num_ready_) % num_threads_];
-  const std::uint32_t thread = ready_[ready_first_];
-  ready_first_ = ready_first_ + 1 == num_threads_ ? 0 : ready_first_ + 1;
   --num_ready_;
+  if (last_goes_first_) return ready_[ready_at(num_ready_)];
+  const std::uint32_t thread = ready_[ready_first_];
+  ready_first_ = ready_at(1);
   return thread;
 }
 
 void Block::push_ready(std::uint32_t thread) {
-  ready_[(ready_first_ + num_ready_) % num_threads_] = thread;
+  ready_[ready_at(num_ready_)] = thread;
   ++num_ready_;
+}
+
+std::uint32_t Block::ready_at(std::uint32_t offset) const {
+  const std::uint32_t at = ready_first_ + offset;
+  return at < num_threads_ ? at : at - num_threads_;
 }
 
 void Block::switch_to_next() {
@@ -208,7 +216,7 @@ void Block::check_guards() {
     message_ = "the kernel wrote past its " + std::to_string(shared_bytes_) + " bytes of shared memory";
   }
   for (std::uint32_t thread = 0; thread < num_threads_; ++thread) {
-    if (is_guard(stacks_.data() + thread * STACK_BYTES)) continue;
+    if (is_guard(stack_of(thread))) continue;
     status_ = STATUS_STACK_OVERFLOW;
     message_ =
         "thread " + std::to_string(thread) + " used its whole stack of " + std::to_string(STACK_BYTES) + " bytes";

@@ -104,6 +104,7 @@ class Block {
 
   static void run_thread();
   void end_thread();
+  unsigned char* stack_of(std::uint32_t thread);
   void prepare(std::uint32_t shared_bytes, std::uint32_t order);
   void release_block();
   void switch_to_next();
@@ -113,6 +114,8 @@ class Block {
   void check_guards();
   std::uint32_t pop_ready();
   void push_ready(std::uint32_t thread);
+  // Index into the ring, `offset` (at most its size) past the first ready thread.
+  std::uint32_t ready_at(std::uint32_t offset) const;
 
   Dim3 index_{}, grid_{};
   std::uint32_t num_threads_ = 0, wave_size_ = 0, shared_bytes_ = 0;

@@ -68,6 +68,9 @@ struct Partition {
     num_row_blocks: u32,
     num_splits: u32,
     split_positions: u32,
+    /// Splits of a step like this one with sequences as long as any: what scratch memory is sized for, so that it does not
+    /// grow with the sequences.
+    max_splits: u32,
 }
 
 impl Partition {
@@ -78,10 +81,11 @@ impl Partition {
         // A sequence's blocks begin at a whole number of blocks: see first_row_block in mla_attention.cu.
         let num_row_blocks = num_queries * num_heads / TILE + num_seqs;
         let wanted = (2 * num_multiprocessors).div_ceil(num_row_blocks.max(1));
-        let num_splits = wanted.min(max_seq_len.div_ceil(tile_positions)).clamp(1, MAX_SPLITS);
+        let max_splits = wanted.clamp(1, MAX_SPLITS);
+        let num_splits = max_splits.min(max_seq_len.div_ceil(tile_positions)).max(1);
         let split_positions = max_seq_len.div_ceil(num_splits).next_multiple_of(tile_positions).max(tile_positions);
         let num_splits = max_seq_len.div_ceil(split_positions).max(1);
-        Self { num_row_blocks, num_splits, split_positions }
+        Self { num_row_blocks, num_splits, split_positions, max_splits }
     }
 }
 
@@ -118,7 +122,7 @@ impl<R: GpuRuntime> GpuMla<R> {
         let sms = device.info().num_multiprocessors;
         let partition = Partition::new(layout, widths.num_heads, kernels.tile_positions, sms);
         let num_rows = layout.query_start_loc.last().map_or(0, |end| *end) * widths.num_heads;
-        let (sums, stats) = match partition.num_splits {
+        let (sums, stats) = match partition.max_splits {
             1 => (0, 0),
             splits => {
                 let parts = num_rows as usize * splits as usize;
@@ -181,7 +185,7 @@ mod tests {
     #[test]
     fn one_long_sequence_is_split_over_the_whole_device() {
         let partition = Partition::new(&layout(&[(1, 4096)]), 16, 64, 132);
-        assert_eq!(partition, Partition { num_row_blocks: 2, num_splits: 32, split_positions: 128 });
+        assert_eq!(partition, Partition { num_row_blocks: 2, num_splits: 32, split_positions: 128, max_splits: 32 });
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Compiles every kernel family for the host, in both wave sizes, with the system's C++ compiler.
+//! Compiles every kernel family for the host, in both wave sizes, with the system's C++ compiler, and kernels with planted
+//! mistakes beside them.
 
 use std::error::Error;
 use std::fs;
@@ -7,10 +8,15 @@ use std::path::{Path, PathBuf};
 const WAVE_SIZES: [&str; 2] = ["32", "64"];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let kernels = Path::new(&std::env::var("CARGO_MANIFEST_DIR")?).join("../../../gpu-common/kernels");
-    println!("cargo::rerun-if-changed={}", kernels.display());
+    let here = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
+    let (kernels, broken) = (here.join("../../../gpu-common/kernels"), here.join("testdata"));
+    let mut sources = Vec::new();
+    for folder in [&kernels, &broken] {
+        println!("cargo::rerun-if-changed={}", folder.display());
+        sources.extend(families(folder)?);
+    }
     let mut objects = Vec::new();
-    for family in families(&kernels)? {
+    for family in sources {
         let name = family.file_stem().ok_or("a kernel family without a name")?.to_string_lossy().into_owned();
         for wave_size in WAVE_SIZES {
             let mut build = compiler(&kernels);
@@ -49,7 +55,7 @@ fn families(kernels: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
 /// Optimised whatever the profile is: kernels run billions of instructions in tests.
 fn compiler(kernels: &Path) -> cc::Build {
     let mut build = cc::Build::new();
-    build.cpp(true).std("c++17").opt_level(2).include(kernels).warnings(true).extra_warnings(true);
+    build.cpp(true).std("c++17").opt_level(3).include(kernels).warnings(true).extra_warnings(true);
     // Unrolling is asked for in the device compilers' words. Sums are not contracted, so that every x86-64 gives the same.
     build.flag("-Wno-unknown-pragmas").flag("-ffp-contract=off").flag_if_supported("-ftls-model=initial-exec");
     build

@@ -14,6 +14,6 @@ mod memory;
 mod runtime;
 mod sys;
 
-pub use memory::HostMemory;
+pub use memory::{HostMemory, Ledger};
 pub use runtime::{HostGraph, HostKernel, HostOptions, HostRuntime, HostStream};
 pub use sys::{Barrier, KernelInfo, barriers, launch_kernel, registered_kernels, skip_barrier};

@@ -3,6 +3,7 @@
 use std::alloc::{Layout, alloc, dealloc};
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Before and behind every allocation; also its alignment, which is that of a driver.
@@ -11,13 +12,22 @@ const GUARD: u8 = 0xA5;
 /// NaN in every floating-point format of the kernels, and an id out of every range.
 const POISON: u8 = 0xFF;
 
-/// Live allocations: address to size.
+/// What is allocated, and how often something was; clones see the same.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Ledger(Arc<Mutex<BTreeMap<u64, usize>>>);
+pub struct Ledger {
+    /// Address to size.
+    live: Arc<Mutex<BTreeMap<u64, usize>>>,
+    num_allocations: Arc<AtomicUsize>,
+}
 
 impl Ledger {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Allocations since the device was opened.
+    pub fn num_allocations(&self) -> usize {
+        self.num_allocations.load(Ordering::Relaxed)
     }
 
     /// True where `address` points into live memory.
@@ -74,6 +84,7 @@ impl HostMemory {
         }
         let memory = Self { start, layout, num_bytes, ledger: ledger.clone() };
         memory.ledger.lock().insert(memory.address(), num_bytes);
+        memory.ledger.num_allocations.fetch_add(1, Ordering::Relaxed);
         Some(memory)
     }
 

@@ -71,6 +71,11 @@ impl HostRuntime {
         };
         Self { info, options, kernels: kernels.map(by_name).collect(), ledger: Ledger::default() }
     }
+
+    /// What is allocated; goes on counting when the runtime is in a backend.
+    pub fn ledger(&self) -> Ledger {
+        self.ledger.clone()
+    }
 }
 
 fn failed(reason: String) -> StepError {

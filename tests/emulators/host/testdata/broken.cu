@@ -1,0 +1,74 @@
+// Kernels with one mistake each: what the host ring must find.
+#include "tile.h"
+
+namespace gk {
+
+// Half of the threads do not come to the barrier.
+GK_KERNEL divergent_barrier(u32* out) {
+  if (thread() % 2 == 0) sync();
+  out[thread()] = thread();
+}
+GK_EXPORT(divergent_barrier)
+
+// One thread waits for the block, the others of its wave for the wave.
+GK_KERNEL barrier_beside_collective(float* out) {
+  if (thread() == 0) {
+    sync();
+  } else {
+    out[thread()] = wave_sum(1.0f);
+  }
+}
+GK_EXPORT(barrier_beside_collective)
+
+// Lanes of one wave are in different collectives.
+GK_KERNEL different_collectives(float* out) { out[thread()] = thread() % 2 == 0 ? wave_sum(1.0f) : wave_max(1.0f); }
+GK_EXPORT(different_collectives)
+
+// One lane has ended before its wave's collective.
+GK_KERNEL absent_lane(float* out) {
+  if (thread() == 3) return;
+  out[thread()] = wave_sum(1.0f);
+}
+GK_EXPORT(absent_lane)
+
+GK_KERNEL too_much_shared_memory(float* out) {
+  Shared shared;
+  out[thread()] = shared.take<float>(64)[0];
+}
+GK_EXPORT(too_much_shared_memory)
+
+GK_KERNEL past_shared_memory(float* out) {
+  Shared shared;
+  float* values = shared.take<float>(4);
+  values[4] = 1.0f;
+  out[thread()] = values[0];
+}
+GK_EXPORT(past_shared_memory)
+
+GK_KERNEL misaligned_load(float* out) {
+  const Vec16 vec = load_vec<Vec16>(out + 1);
+  out[thread()] = bits_to_float(vec.words[0]);
+}
+GK_EXPORT(misaligned_load)
+
+// As many bytes of local variables as there are of stack, in one thread: its neighbour would not survive more.
+GK_KERNEL deep_stack(float* out) {
+  if (thread() != 0) return;
+  volatile float values[16384] = {};
+  values[thread()] = 1.0f;
+  out[thread()] = values[thread()];
+}
+GK_EXPORT(deep_stack)
+
+// Shared memory that nobody has written.
+GK_KERNEL unwritten_shared_memory(float* out) {
+  Shared shared;
+  out[thread()] = shared.take<float>(4)[0];
+}
+GK_EXPORT(unwritten_shared_memory)
+
+// One element past its memory.
+GK_KERNEL past_global_memory(float* out, u32 size) { out[size] = 1.0f; }
+GK_EXPORT(past_global_memory)
+
+}  // namespace gk

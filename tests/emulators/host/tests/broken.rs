@@ -1,0 +1,113 @@
+//! Kernels with one mistake each, and launches with one: the host ring finds them all, and goes on.
+#![allow(clippy::unwrap_used)]
+
+use engine_core::backend::StepError;
+use gpu_common::{Arg, GpuRuntime, LaunchShape};
+use gpu_host::{HostMemory, HostOptions, HostRuntime, HostStream};
+
+const NUM_THREADS: u32 = 64;
+
+fn runtime(wave_size: u32, order: u32) -> HostRuntime {
+    HostRuntime::new(HostOptions { wave_size, order, ..HostOptions::default() })
+}
+
+fn launch(runtime: &HostRuntime, name: &str, shape: LaunchShape, args: &[Arg]) -> Result<(), StepError> {
+    let kernel = runtime.kernel("broken", name).unwrap();
+    runtime.launch(&mut HostStream, &kernel, shape, args)
+}
+
+fn memory(runtime: &HostRuntime) -> (HostMemory, Arg) {
+    let memory = runtime.alloc(4 * NUM_THREADS as usize, "results").unwrap();
+    let address = Arg::Ptr(memory.address());
+    (memory, address)
+}
+
+/// What a kernel's launch is refused for, in both wave sizes and several orders.
+fn expect(name: &str, reason: &str) {
+    for (wave_size, order) in [(32, 0), (64, 1), (32, 2), (64, 3)] {
+        let runtime = runtime(wave_size, order);
+        let (_memory, address) = memory(&runtime);
+        let shape = LaunchShape::linear(1, NUM_THREADS).with_shared(16);
+        let error = launch(&runtime, name, shape, &[address]).unwrap_err();
+        assert!(error.is_fatal() && error.to_string().contains(reason), "{name}, waves of {wave_size}: {error}");
+    }
+}
+
+#[test]
+fn barriers_and_collectives_that_not_everybody_reaches() {
+    expect("barrier_beside_collective", "1 wait at the block's barrier");
+    expect("different_collectives", "while lanes of its wave are in a");
+    expect("absent_lane", "in a wave sum");
+}
+
+/// Threads that end count as arrived, as they do on devices; those that skip a barrier and go on do not hang it either.
+#[test]
+fn a_barrier_waits_for_the_living_only() {
+    let runtime = runtime(32, 0);
+    let (memory, address) = memory(&runtime);
+    launch(&runtime, "divergent_barrier", LaunchShape::linear(1, NUM_THREADS), &[address]).unwrap();
+    let mut out = vec![0; 4 * NUM_THREADS as usize];
+    runtime.download(&mut HostStream, &memory, 0, &mut out).unwrap();
+    let expected: Vec<u8> = (0..NUM_THREADS).flat_map(u32::to_le_bytes).collect();
+    assert_eq!(out, expected);
+}
+
+#[test]
+fn shared_memory_beyond_what_was_asked_for() {
+    expect("too_much_shared_memory", "takes 256 bytes of shared memory, the launch gave 16");
+    expect("past_shared_memory", "wrote past its 16 bytes of shared memory");
+}
+
+#[test]
+fn accesses_that_are_not_aligned() {
+    expect("misaligned_load", "4 past a multiple of 16");
+}
+
+#[test]
+fn stacks_that_are_too_deep() {
+    expect("deep_stack", "used its whole stack");
+}
+
+#[test]
+fn unwritten_shared_memory_is_nan() {
+    let runtime = runtime(64, 0);
+    let (memory, address) = memory(&runtime);
+    let shape = LaunchShape::linear(1, NUM_THREADS).with_shared(16);
+    launch(&runtime, "unwritten_shared_memory", shape, &[address]).unwrap();
+    let mut out = [0; 4];
+    runtime.download(&mut HostStream, &memory, 0, &mut out).unwrap();
+    assert!(f32::from_le_bytes(out).is_nan());
+}
+
+#[test]
+fn writes_beside_memory() {
+    let runtime = runtime(32, 0);
+    let (_memory, address) = memory(&runtime);
+    let args = [address, Arg::U32(NUM_THREADS)];
+    launch(&runtime, "past_global_memory", LaunchShape::linear(1, 32), &args).unwrap();
+    let error = runtime.synchronize(&mut HostStream).unwrap_err();
+    assert!(error.to_string().contains("memory behind an allocation of 256 bytes was written"), "{error}");
+}
+
+#[test]
+fn launches_with_wrong_arguments_or_shapes() {
+    let runtime = runtime(32, 0);
+    let (memory, address) = memory(&runtime);
+    let linear = LaunchShape::linear(1, NUM_THREADS);
+    let refused = |shape: LaunchShape, args: &[Arg], reason: &str| {
+        let error = launch(&runtime, "past_global_memory", shape, args).unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
+    };
+    refused(linear, &[address], "arguments of [8] bytes for parameters of [8, 4]");
+    refused(linear, &[Arg::U32(0), Arg::U32(0)], "arguments of [4, 4] bytes");
+    refused(LaunchShape::linear(1, 48), &[address, Arg::U32(0)], "block 48 x 1 x 1");
+    refused(linear.with_shared(1 << 20), &[address, Arg::U32(0)], "1048576 bytes of shared memory");
+    drop(memory);
+    refused(linear, &[address, Arg::U32(0)], "argument 0 points to no live memory");
+}
+
+#[test]
+fn kernels_that_are_not_there() {
+    let error = runtime(32, 0).kernel("broken", "absent").unwrap_err().to_string();
+    assert!(error.contains("kernel absent of broken"), "{error}");
+}
