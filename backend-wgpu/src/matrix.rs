@@ -11,6 +11,9 @@ use crate::kernels::{Scaling, chunk};
 
 /// Rows are padded with zeros to a multiple of this many weights, so that kernels read whole steps.
 const ROW_PADDING: usize = 32;
+/// Rows of a slab at most: a grid has up to 65 535 workgroups in one dimension, and some kernels make one output in each.
+/// A multiple of FP8's 128.
+const MAX_SLAB_ROWS: usize = 65_408;
 /// Bytes handed to the driver at once; it copies them.
 const UPLOAD_BYTES: usize = 8 << 20;
 /// Bytes handed over between waits: the driver's copies live until then.
@@ -128,11 +131,11 @@ impl Matrix {
     fn slab_size(&self, gpu: &Gpu, unit: usize, count: usize) -> Option<(usize, usize)> {
         let most = usize::try_from(gpu.max_binding_bytes()).unwrap_or(usize::MAX);
         let unit_bytes = (unit * self.rows * self.largest_row_bytes()).max(1);
-        if unit_bytes <= most {
+        if unit_bytes <= most && self.rows <= MAX_SLAB_ROWS {
             return Some(((most / unit_bytes * unit).min(count), self.rows));
         }
         let rows = most / (unit * self.largest_row_bytes()) / self.rows_per_scale() * self.rows_per_scale();
-        (rows > 0).then_some((unit, rows))
+        (rows > 0).then_some((unit, rows.min(MAX_SLAB_ROWS)))
     }
 
     fn upload(

@@ -80,7 +80,7 @@ fn a_model_in_slabs_gives_the_same_bits() {
 const SMALL_BINDING: u64 = 64 << 10;
 
 /// Cases that cannot run with bindings of 64 KiB, by a part of their names, and what in them is too large.
-const TOO_LARGE: [(&str, &str); 17] = [
+const TOO_LARGE: [(&str, &str); 18] = [
     ("64x257", "activations of 67 rows of 257"),
     ("of 4099/rows", "logits of 6 rows of 4099"),
     ("1031 of 1031/rows 6", "logits of 67 rows of 1031"),
@@ -93,6 +93,7 @@ const TOO_LARGE: [(&str, &str); 17] = [
     ("width 1408/rows 33", "the hidden rows of a step of 36 tokens"),
     ("mla/bf16/chunked/q_lora, 4 heads 16/8/16/blocks of 64", "queries of a step"),
     ("mla/bf16/verify/q_lora, 4 heads 16/8/16/blocks of 64", "queries of a step"),
+    ("mla/bf16/long/", "queries of a step"),
     ("ffn/fp8/hidden 64 width 1408", "128 rows of FP8 share scales, which are not parted"),
     ("ffn/fp8-ue8m0/hidden 64 width 1408", "128 rows of FP8 share scales, which are not parted"),
     ("mla/f32/verify/", "kv_b_proj, which all heads share in one piece"),
@@ -259,5 +260,21 @@ fn scales_larger_than_their_values_are_split_too() {
         assert_eq!(found, product(&open(&options), &profile(), int4(64, 96, 4), 1));
         let text = refusal(split.prepare_linear(int4(2, 5000, 4)));
         assert_names(&text, &["1 of its rows take 5000 bytes", "4096"]);
+    });
+}
+
+/// A head of 140 000 rows, two outputs in a workgroup: more workgroups than a grid has in one dimension.
+#[test]
+fn a_vocabulary_larger_than_a_grid_runs() {
+    on_every_adapter("a large vocabulary", |options| {
+        let reference = ReferenceBackend::new(Numerics::default());
+        let expected = product(&reference, &profile(), weight(Format::Bf16, 140_000, 32), 1);
+        for matmul in [MatmulStyle::Tiles, MatmulStyle::Lanes] {
+            let backend = open(&WgpuOptions { matmul: Some(matmul), ..options.clone() });
+            let found = product(&backend, &profile(), weight(Format::Bf16, 140_000, 32), 1);
+            let tolerance = Tolerance::of_stages(&profile(), &[Stage::linear(Format::Bf16, 32)], 1.0);
+            let outcome = CaseOutcome::judge(&expected, &found, &tolerance);
+            assert!(matches!(outcome, CaseOutcome::Passed(_)), "{matmul:?}: {outcome:?}");
+        }
     });
 }
