@@ -12,7 +12,7 @@
 //! ([`ffn`]), so that only chosen experts' weights are read. Attention ([`mla`]) is absorbed and walks over the paged
 //! cache with a running softmax; small steps split the positions.
 //!
-//! Nothing relies on more than WebGPU's core limits, but for the grid (see the repository's `docs/wgpu.md`).
+//! Nothing relies on more than WebGPU's default limits (see the repository's `docs/wgpu.md`).
 
 #![warn(rustdoc::broken_intra_doc_links)]
 #![allow(rustdoc::private_intra_doc_links)]
