@@ -65,7 +65,8 @@ impl PrepareError {
 pub enum StepError {
     /// Device memory is exhausted; the engine stays usable.
     #[error(
-        "{device}: out of memory asking for {requested_bytes} bytes for {what}; lower max_model_len or max_num_seqs"
+        "{device}: out of memory asking for {requested_bytes} bytes for {what}; lower max_model_len, max_num_seqs or \
+         max_num_batched_tokens"
     )]
     OutOfMemory {
         /// Device that is full.
