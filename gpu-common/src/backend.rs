@@ -17,7 +17,7 @@ use crate::norm::GpuNorm;
 use crate::options::GpuOptions;
 use crate::product::{Input, Kernels, Output, Rows};
 use crate::runtime::{Arg, Fp8, GpuInfo, GpuRuntime, LaunchShape};
-use crate::scratch::GpuStream;
+use crate::scratch::{GpuStream, Slot};
 
 /// A GPU as a device, through its vendor's runtime.
 #[derive(Debug)]
@@ -248,7 +248,8 @@ impl<R: GpuRuntime> Backend for GpuBackend<R> {
         out: &mut ActTensor<Self>,
     ) -> Result<(), StepError> {
         let input = self.input(stream, x)?;
-        weight.forward(self.context(), stream, input, weight.output(self.address(out)), Rows::All)
+        let input = weight.quantised(self.context(), stream, input, [Slot::Codes, Slot::CodeScales])?;
+        weight.forward(&self.device, stream, input, weight.output(self.address(out)), Rows::All)
     }
 
     fn logits(
@@ -260,7 +261,7 @@ impl<R: GpuRuntime> Backend for GpuBackend<R> {
     ) -> Result<(), StepError> {
         let input = self.input(stream, x)?;
         let output = Output { is_f32: true, ..head.output(self.address(out)) };
-        head.forward_float(&self.device, stream, input, output, Rows::All)
+        head.forward(&self.device, stream, input, output, Rows::All)
     }
 
     fn argmax(

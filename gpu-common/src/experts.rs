@@ -68,7 +68,10 @@ impl<R: GpuRuntime> GpuExperts<R> {
         let shared_out = match &self.shared {
             Some(shared) => {
                 let address = stream.scratch(device, Slot::Shared, num_tokens as usize * hidden_size as usize * 2)?;
-                let input = shared.quantised((device, kernels), stream, x)?;
+                let input = match shared.shares_input_with(&self.routed) {
+                    true => input,
+                    false => shared.quantised((device, kernels), stream, x)?,
+                };
                 shared.forward((device, kernels), stream, (input, num_tokens), address, [Rows::All; 2])?;
                 address
             }

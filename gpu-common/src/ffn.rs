@@ -49,6 +49,12 @@ impl<R: GpuRuntime> GpuFfn<R> {
         self.gate.k
     }
 
+    /// True where both FFNs take the same quantised input.
+    pub(crate) fn shares_input_with(&self, other: &Self) -> bool {
+        (self.gate_up.takes_codes(), self.gate.scheme, self.gate.k)
+            == (other.gate_up.takes_codes(), other.gate.scheme, other.gate.k)
+    }
+
     /// The input as the gate and up projections take it.
     pub(crate) fn quantised(
         &self,
@@ -57,7 +63,7 @@ impl<R: GpuRuntime> GpuFfn<R> {
         input: Input,
     ) -> Result<Input, StepError> {
         match self.gate_up.takes_codes() {
-            true => device.quantised(kernels, stream, input, &self.gate),
+            true => device.quantised(kernels, stream, (input, &self.gate), [Slot::Codes, Slot::CodeScales]),
             false => Ok(input),
         }
     }
@@ -77,6 +83,8 @@ impl<R: GpuRuntime> GpuFfn<R> {
         let to_hidden = Output { address: hidden, cols: stride, stride, is_f32: false };
         device.product(stream, &self.gate_up, &[&self.gate, &self.up], (input, to_hidden), inner_rows)?;
         let hidden = Input { address: hidden, scales: 0, num_rows, stride };
-        self.down.forward((device, kernels), stream, hidden, self.down.output(out), outer_rows)
+        let slots = [Slot::InnerCodes, Slot::InnerCodeScales];
+        let hidden = self.down.quantised((device, kernels), stream, hidden, slots)?;
+        self.down.forward(device, stream, hidden, self.down.output(out), outer_rows)
     }
 }

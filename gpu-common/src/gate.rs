@@ -76,7 +76,7 @@ impl<R: GpuRuntime> GpuGate<R> {
         let num_tokens = x.num_rows;
         let logits = stream.scratch(device, Slot::RouterLogits, num_tokens as usize * num_experts as usize * 4)?;
         let output = Output { is_f32: true, ..self.weight.output(logits) };
-        self.weight.forward_float(device, stream, x, output, Rows::All)?;
+        self.weight.forward(device, stream, x, output, Rows::All)?;
         // One wave a block: few tokens are spread over the device.
         let shape = LaunchShape::linear(num_tokens, device.info().wave_size).with_shared(self.rules.shared_bytes());
         let args = [

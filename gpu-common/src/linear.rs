@@ -7,7 +7,7 @@ use crate::device::Device;
 use crate::matrix::{Matrices, format_name};
 use crate::product::{Family, Input, Kernels, Output, ProductKernels, Rows};
 use crate::runtime::{Arg, GpuRuntime, LaunchShape};
-use crate::scratch::GpuStream;
+use crate::scratch::{GpuStream, Slot};
 
 /// A prepared linear weight.
 #[derive(Debug)]
@@ -26,24 +26,28 @@ impl<R: GpuRuntime> GpuLinear<R> {
         Ok(Self { weight, kernels })
     }
 
-    /// `x Wᵀ`, the input quantised by the weight's scheme where the backend does that.
-    pub(crate) fn forward(
+    /// The input of an op as this weight takes it: quantised by its scheme where the backend does that.
+    pub(crate) fn quantised(
         &self,
         (device, kernels): (&Device<R>, &Kernels<R::Kernel>),
         stream: &mut GpuStream<R>,
         input: Input,
-        output: Output,
-        rows: Rows,
-    ) -> Result<(), StepError> {
-        let input = match self.kernels.takes_codes() {
-            true => device.quantised(kernels, stream, input, &self.weight)?,
-            false => input,
-        };
-        device.product(stream, &self.kernels, &[&self.weight], (input, output), rows)
+        slots: [Slot; 2],
+    ) -> Result<Input, StepError> {
+        match self.kernels.takes_codes() {
+            true => device.quantised(kernels, stream, (input, &self.weight), slots),
+            false => Ok(input),
+        }
     }
 
-    /// `x Wᵀ` of the input as it is.
-    pub(crate) fn forward_float(
+    /// True where both weights take the same quantised input.
+    pub(crate) fn shares_input_with(&self, other: &Self) -> bool {
+        (self.kernels.takes_codes(), self.weight.scheme, self.weight.k)
+            == (other.kernels.takes_codes(), other.weight.scheme, other.weight.k)
+    }
+
+    /// `x Wᵀ` of the input as it is: values, or codes from [`GpuLinear::quantised`].
+    pub(crate) fn forward(
         &self,
         device: &Device<R>,
         stream: &mut GpuStream<R>,

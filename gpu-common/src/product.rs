@@ -200,19 +200,19 @@ impl<R: GpuRuntime> Device<R> {
         Ok(Input { address: padded, scales: 0, num_rows, stride })
     }
 
-    /// Quantises the first `k` columns of values by the scheme of `weight`.
+    /// Quantises the first `k` columns of values by the scheme of `weight`, into the memory of `[codes, scales]`.
     pub(crate) fn quantised(
         &self,
         kernels: &Kernels<R::Kernel>,
         stream: &mut GpuStream<R>,
-        input: Input,
-        weight: &Matrices<R>,
+        (input, weight): (Input, &Matrices<R>),
+        [codes, scales]: [Slot; 2],
     ) -> Result<Input, StepError> {
         let Input { address, num_rows, stride: from_stride, .. } = input;
         let stride = weight.k.next_multiple_of(ROW_MULTIPLE as u32);
-        let codes = stream.scratch(self, Slot::Codes, num_rows as usize * stride as usize)?;
+        let codes = stream.scratch(self, codes, num_rows as usize * stride as usize)?;
         let num_groups = weight.k.div_ceil(FP8_BLOCK as u32);
-        let scales = stream.scratch(self, Slot::CodeScales, num_rows as usize * num_groups as usize * 4)?;
+        let scales = stream.scratch(self, scales, num_rows as usize * num_groups as usize * 4)?;
         let [from, to, scale] = [address, codes, scales].map(Arg::Ptr);
         let [cols, from_stride, to_stride] = [weight.k, from_stride, stride].map(Arg::U32);
         match weight.scheme {

@@ -11,9 +11,12 @@ use crate::runtime::GpuRuntime;
 pub(crate) enum Slot {
     /// Rows filled up to a whole number of vectors.
     Padded,
-    /// Quantised activations, and their scales.
+    /// The op's input, quantised, and its scales.
     Codes,
     CodeScales,
+    /// What is quantised inside an op: several products may still read the input.
+    InnerCodes,
+    InnerCodeScales,
     /// The inner result of an FFN.
     Hidden,
     /// Queries: low-rank, normalised, whole, and the part that is absorbed.

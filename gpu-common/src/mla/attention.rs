@@ -107,7 +107,7 @@ impl<R: GpuRuntime> GpuMla<R> {
         let (input_step, output_step) = (widths.padded_rank, widths.v);
         let heads = Rows::Batch { count: widths.num_heads, input_step, output_step };
         let output = Output { address: out, cols: widths.v, stride: widths.num_heads * widths.v, is_f32: false };
-        self.w_uv.forward_float(device, stream, input, output, heads)
+        self.w_uv.forward(device, stream, input, output, heads)
     }
 
     /// Weighted sums of latents, `[T, N, padded rank]`.

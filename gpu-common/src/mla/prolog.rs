@@ -22,22 +22,32 @@ impl<R: GpuRuntime> GpuMla<R> {
         let runtime = device.runtime();
         let positions = runtime.address(step.meta.positions.buffer());
         let slots = runtime.address(step.meta.slot_mapping.buffer());
-        self.write_cache((device, kernels), stream, x, [positions, slots, cache.layer(step.layer)])?;
-        let q = self.project_queries((device, kernels), stream, x)?;
+        let input = self.kv_a.quantised((device, kernels), stream, x, [Slot::Codes, Slot::CodeScales])?;
+        self.write_cache(device, stream, input, [positions, slots, cache.layer(step.layer)])?;
+        let first = match &self.q {
+            Projection::Direct(weight) | Projection::LowRank { a: weight, .. } => weight,
+        };
+        let input = match first.shares_input_with(&self.kv_a) {
+            true => input,
+            false => first.quantised((device, kernels), stream, x, [Slot::Codes, Slot::CodeScales])?,
+        };
+        let q = self.project_queries((device, kernels), stream, input)?;
         self.absorb(device, stream, (q, x.num_rows), positions, queries.memory.address())
     }
 
-    /// Latents of the step's tokens, normalised and rotated, to their slots.
+    /// Latents of the step's tokens, normalised and rotated, to their slots; `x` as from [`GpuLinear::quantised`].
+    ///
+    /// [`GpuLinear::quantised`]: crate::linear::GpuLinear::quantised
     fn write_cache(
         &self,
-        (device, kernels): (&Device<R>, &Kernels<R::Kernel>),
+        device: &Device<R>,
         stream: &mut GpuStream<R>,
         x: Input,
         [positions, slots, layer]: [u64; 3],
     ) -> Result<(), StepError> {
         let width = self.widths.rank + self.widths.rope;
         let kv_a = stream.scratch(device, Slot::KvA, x.num_rows as usize * width as usize * 2)?;
-        self.kv_a.forward((device, kernels), stream, x, self.kv_a.output(kv_a), Rows::All)?;
+        self.kv_a.forward(device, stream, x, self.kv_a.output(kv_a), Rows::All)?;
         let args = [
             Arg::Ptr(kv_a),
             self.kv_a_norm.weight.arg(),
@@ -56,7 +66,7 @@ impl<R: GpuRuntime> GpuMla<R> {
         device.launch(&mut stream.queue, &self.write_latents, shape, &args)
     }
 
-    /// `[T, N (P + R)]`, before rope.
+    /// `[T, N (P + R)]`, before rope; `x` as for `write_cache`.
     fn project_queries(
         &self,
         (device, kernels): (&Device<R>, &Kernels<R::Kernel>),
@@ -68,17 +78,18 @@ impl<R: GpuRuntime> GpuMla<R> {
         let q = stream.scratch(device, Slot::Query, num_rows * width as usize * 2)?;
         match &self.q {
             Projection::Direct(weight) => {
-                weight.forward((device, kernels), stream, x, weight.output(q), Rows::All)?;
+                weight.forward(device, stream, x, weight.output(q), Rows::All)?;
             }
             Projection::LowRank { a, norm, b } => {
                 let rank = a.weight.n;
                 let stride = rank.next_multiple_of(ROW_MULTIPLE as u32);
                 let low = stream.scratch(device, Slot::QueryLow, num_rows * rank as usize * 2)?;
                 let normed = stream.scratch(device, Slot::QueryNormed, num_rows * stride as usize * 2)?;
-                a.forward((device, kernels), stream, x, a.output(low), Rows::All)?;
+                a.forward(device, stream, x, a.output(low), Rows::All)?;
                 norm.forward(device, stream, (x.num_rows, rank), (low, rank), (normed, stride))?;
                 let input = Input { address: normed, scales: 0, num_rows: x.num_rows, stride };
-                b.forward((device, kernels), stream, input, b.output(q), Rows::All)?;
+                let input = b.quantised((device, kernels), stream, input, [Slot::InnerCodes, Slot::InnerCodeScales])?;
+                b.forward(device, stream, input, b.output(q), Rows::All)?;
             }
         }
         Ok(q)
@@ -118,6 +129,6 @@ impl<R: GpuRuntime> GpuMla<R> {
         let output = Output { address: queries, cols: widths.padded_rank, stride, is_f32: false };
         let (input_step, output_step) = (widths.padded_nope, widths.latent);
         let heads = Rows::Batch { count: widths.num_heads, input_step, output_step };
-        self.w_uk.forward_float(device, stream, input, output, heads)
+        self.w_uk.forward(device, stream, input, output, heads)
     }
 }
