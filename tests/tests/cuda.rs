@@ -117,6 +117,13 @@ fn the_engine_generates_on_either_of_two_devices() {
 }
 
 #[test]
+fn the_tiny_model_agrees_with_the_goldens() {
+    let outcome = Driver::emulated().check(&["cuda", "goldens"], &[]);
+    println!("{}", outcome.text);
+    outcome.expect(0, &["bf16w_bf16", "fp8w_w8a8_absorb"]);
+}
+
+#[test]
 fn devices_are_listed() {
     let driver = Driver::emulated();
     driver

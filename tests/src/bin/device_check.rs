@@ -3,6 +3,7 @@
 //! ```text
 //! device-check cuda:0 ops           every conformance case, or those whose name starts with a word given after it
 //! device-check cuda:0 runtime       memory, launches, capture and replay, below the ops
+//! device-check cuda:0 goldens       the tiny model against reference values of another implementation
 //! device-check cuda:0 generate      a few tokens of the tiny model through the engine
 //! device-check all devices          which devices there are, and why one cannot be used
 //! ```
@@ -17,8 +18,12 @@ use std::process::ExitCode;
 use backend_cuda::GpuOptions;
 use bathysphere::{Device, DeviceStatus, Engine, SamplingParams};
 use conformance::golden::model_dir;
+#[cfg(feature = "cuda")]
+use conformance::golden::{GoldenMode, Goldens, argmax_agreement, load_tiny};
 use conformance::harness::{Profile, run_selected};
 use engine_core::backend::Backend;
+#[cfg(feature = "cuda")]
+use engine_core::quant::PrecisionPolicy;
 use engine_core::reference::{ActivationRounding, LinearNumerics, Numerics, ReferenceBackend};
 use serde_json::json;
 
@@ -35,8 +40,9 @@ fn main() -> ExitCode {
         [device, "ops"] => ops(device, ""),
         [device, "ops", prefix] => ops(device, prefix),
         [device, "runtime"] => runtime(device),
+        [device, "goldens"] => goldens(device),
         [device, "generate"] => generate(device),
-        _ => (USAGE, json!({ "usage": "device-check DEVICE ops [PREFIX] | runtime | generate | devices" })),
+        _ => (USAGE, json!({ "usage": "device-check DEVICE ops [PREFIX] | runtime | goldens | generate | devices" })),
     };
     println!("{report}");
     ExitCode::from(status)
@@ -126,6 +132,37 @@ fn runtime(device: &str) -> (u8, serde_json::Value) {
         Ok(passed) => (0, json!({ "check": "runtime", "passed": passed })),
         Err(error) => (FAILED, json!({ "check": "runtime", "error": error })),
     }
+}
+
+/// Share of argmaxes that must agree: the noise floor of modes that round to bf16 (docs/numerics.md).
+#[cfg(feature = "cuda")]
+const MIN_AGREEMENT: f64 = 0.97;
+
+#[cfg(feature = "cuda")]
+fn goldens(device: &str) -> (u8, serde_json::Value) {
+    let goldens = Goldens::load();
+    let mut status = 0;
+    let mut runs = Vec::new();
+    for mode in [GoldenMode::Bf16WeightsBf16, GoldenMode::Fp8WeightsW8A8Absorbed] {
+        let quantises_activations = mode == GoldenMode::Fp8WeightsW8A8Absorbed;
+        let options = GpuOptions { quantises_activations, ..GpuOptions::default() };
+        let loaded = backend_cuda::open(ordinal(device), options).map_err(bathysphere::Error::from);
+        let loaded = loaded.and_then(|backend| load_tiny(backend, &mode.model_dir(), &PrecisionPolicy::default()));
+        match loaded {
+            Ok(mut runner) => {
+                let agreement = argmax_agreement(&goldens, mode, &mut runner);
+                status = status.max(if agreement >= MIN_AGREEMENT { 0 } else { FAILED });
+                runs.push(json!({ "mode": mode.name(), "argmax_agreement": agreement }));
+            }
+            Err(error) => return (UNAVAILABLE, json!({ "check": "goldens", "error": error.to_string() })),
+        }
+    }
+    (status, json!({ "check": "goldens", "at_least": MIN_AGREEMENT, "runs": runs }))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn goldens(device: &str) -> (u8, serde_json::Value) {
+    (UNAVAILABLE, json!({ "check": "goldens", "error": format!("no goldens check for {device}") }))
 }
 
 #[cfg(not(feature = "cuda"))]

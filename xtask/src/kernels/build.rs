@@ -56,7 +56,8 @@ impl Earlier {
     }
 }
 
-fn source_sha256(family: &Family) -> String {
+/// Of a source and all it includes.
+pub(super) fn source_sha256(family: &Family) -> String {
     sha256(family.whole().as_bytes())
 }
 

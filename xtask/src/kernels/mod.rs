@@ -218,6 +218,29 @@ mod tests {
 
     use super::*;
 
+    /// Needs no compiler, so that every run of the tests notices a kernel that was changed without its images.
+    #[test]
+    fn the_committed_images_are_of_these_sources() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let sources = sources::read(&root.join("gpu-common/kernels")).unwrap();
+        let earlier = read_earlier(&root.join("backend-cuda/images")).unwrap();
+        let compiled: BTreeMap<&str, &str> =
+            earlier.manifest.families.iter().map(|family| (&*family.family, &*family.source_sha256)).collect();
+        let hashes: BTreeMap<&str, String> =
+            sources.iter().map(|family| (&*family.name, build::source_sha256(family))).collect();
+        let stale: Vec<&&str> = hashes
+            .iter()
+            .filter(|(name, hash)| compiled.get(*name) != Some(&hash.as_str()))
+            .map(|(name, _)| name)
+            .collect();
+        assert!(stale.is_empty(), "run `cargo xtask kernels`: {stale:?} changed since they were compiled");
+        assert_eq!(compiled.len(), hashes.len(), "run `cargo xtask kernels`: an image has lost its source");
+        for image in earlier.manifest.families.iter().flat_map(|family| &family.images) {
+            let cubin = miniz_oxide::inflate::decompress_to_vec_zlib(&earlier.images[&image.file]).unwrap();
+            assert_eq!(build::sha256(&cubin), image.cubin_sha256, "{}", image.file);
+        }
+    }
+
     #[test]
     fn a_missing_compiler_says_how_to_get_it() {
         let error = find_library(Path::new("no/such/folder")).unwrap_err().to_string();
