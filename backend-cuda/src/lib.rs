@@ -9,6 +9,8 @@
 //! * [`images`]: device code for six architectures, compressed. Nothing is compiled while serving.
 //! * [`CudaRuntime`]: both put together as a [`GpuRuntime`](gpu_common::GpuRuntime).
 
+#![allow(rustdoc::private_intra_doc_links)]
+
 mod driver;
 mod images;
 mod probe;

@@ -143,7 +143,7 @@ fn machine_has_driver() -> bool {
 #[test]
 fn without_a_driver_the_reason_is_told() {
     if machine_has_driver() {
-        println!("not run: this machine has libcuda.so where its loader finds it");
+        println!("NOT RUN, a driver is there: this machine has libcuda.so where its loader finds it");
         return;
     }
     let driver = Driver::absent();

@@ -13,6 +13,8 @@
 //!
 //! What it checks, and what it cannot prove, is listed in `docs/emulators.md`.
 
+#![allow(rustdoc::private_intra_doc_links)]
+
 mod abi;
 mod api;
 pub mod config;
