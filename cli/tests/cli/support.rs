@@ -23,6 +23,8 @@ pub(crate) fn text_of(path: &Path) -> String {
 pub(crate) fn bathysphere() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bathysphere"));
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    // Looking for GPUs, Mesa complains on stderr where the system did not set it.
+    command.env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"));
     command
 }
 
