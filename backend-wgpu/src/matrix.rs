@@ -155,14 +155,14 @@ impl Matrix {
         };
         let mut values = Upload::new(gpu, &slab.values);
         for weight in &weights[matrices.clone()] {
-            self.upload_rows(&mut values, value_bytes(weight), rows.clone())?;
+            self.upload_rows(&mut values, weight.value_bytes(), rows.clone())?;
         }
         values.finish()?;
         let mut scales = Upload::new(gpu, &slab.scales);
         for weight in &weights[matrices] {
             let per_scale = self.rows_per_scale();
             let wanted = rows.start / per_scale * self.scale_row()..rows.end.div_ceil(per_scale) * self.scale_row();
-            scales.push(bytemuck::cast_slice(&all_scales(weight)[wanted]))?;
+            scales.push(bytemuck::cast_slice(&weight.scales()[wanted]))?;
         }
         scales.finish()?;
         Ok(slab)
@@ -202,25 +202,6 @@ fn scale_group(weight: &HostWeight) -> usize {
         HostWeight::F32(_) | HostWeight::Bf16(_) | HostWeight::Int8Channel(_) => weight.shape().in_features.max(1),
         HostWeight::Fp8Block(_) => FP8_BLOCK,
         HostWeight::Int4Group(w) => w.group_size(),
-    }
-}
-
-fn value_bytes(weight: &HostWeight) -> &[u8] {
-    match weight {
-        HostWeight::F32(w) => bytemuck::cast_slice(w.values()),
-        HostWeight::Bf16(w) => bytemuck::cast_slice(w.values()),
-        HostWeight::Fp8Block(w) => w.values(),
-        HostWeight::Int8Channel(w) => bytemuck::cast_slice(w.values()),
-        HostWeight::Int4Group(w) => w.packed(),
-    }
-}
-
-fn all_scales(weight: &HostWeight) -> &[f32] {
-    match weight {
-        HostWeight::F32(_) | HostWeight::Bf16(_) => &[],
-        HostWeight::Fp8Block(w) => w.scales(),
-        HostWeight::Int8Channel(w) => w.scales(),
-        HostWeight::Int4Group(w) => w.scales(),
     }
 }
 

@@ -41,17 +41,6 @@ pub(crate) fn format_name(format: WeightFormat) -> &'static str {
     }
 }
 
-/// Stored bytes, row-major, and scales.
-fn parts(weight: &HostWeight) -> (&[u8], &[f32]) {
-    match weight {
-        HostWeight::F32(w) => (bytemuck::cast_slice(w.values().as_slice()), &[]),
-        HostWeight::Bf16(w) => (bytemuck::cast_slice(w.values().as_slice()), &[]),
-        HostWeight::Fp8Block(w) => (w.values(), w.scales()),
-        HostWeight::Int8Channel(w) => (bytemuck::cast_slice(w.values().as_slice()), w.scales()),
-        HostWeight::Int4Group(w) => (w.packed(), w.scales()),
-    }
-}
-
 fn stored_row_bytes(format: WeightFormat, k: usize) -> usize {
     match format {
         WeightFormat::F32 => 4 * k,
@@ -88,12 +77,12 @@ impl<R: GpuRuntime> Matrices<R> {
         }
         let row_bytes = stored_row_bytes(format, shape.in_features).next_multiple_of(VEC_BYTES);
         let matrix_bytes = row_bytes * shape.out_features;
-        let matrix_scales = parts(first).1.len();
+        let matrix_scales = first.scales().len();
         let values = device.memory(matrix_bytes * weights.len(), "weights")?;
         device.fill(&values, |write| {
             for (i, weight) in weights.iter().enumerate() {
                 let stored = stored_row_bytes(format, shape.in_features);
-                write_rows(write, i * matrix_bytes, parts(weight).0, stored, row_bytes)?;
+                write_rows(write, i * matrix_bytes, weight.value_bytes(), stored, row_bytes)?;
             }
             Ok(())
         })?;
@@ -103,7 +92,7 @@ impl<R: GpuRuntime> Matrices<R> {
                 let scales = device.memory(4 * matrix_scales * weights.len(), "scales of weights")?;
                 device.fill(&scales, |write| {
                     let mut all = weights.iter().enumerate();
-                    all.try_for_each(|(i, w)| write(4 * i * matrix_scales, bytemuck::cast_slice(parts(w).1)))
+                    all.try_for_each(|(i, w)| write(4 * i * matrix_scales, bytemuck::cast_slice(w.scales())))
                 })?;
                 Some(scales)
             }

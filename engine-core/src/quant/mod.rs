@@ -161,6 +161,27 @@ impl HostWeight {
         }
     }
 
+    /// The stored values as they lie in memory, row-major; the rows of INT4 are padded to whole words.
+    pub fn value_bytes(&self) -> &[u8] {
+        match self {
+            HostWeight::F32(w) => bytemuck::cast_slice(w.values()),
+            HostWeight::Bf16(w) => bytemuck::cast_slice(w.values()),
+            HostWeight::Fp8Block(w) => w.values(),
+            HostWeight::Int8Channel(w) => bytemuck::cast_slice(w.values()),
+            HostWeight::Int4Group(w) => w.packed(),
+        }
+    }
+
+    /// The scales, row-major; none for floating point.
+    pub fn scales(&self) -> &[f32] {
+        match self {
+            HostWeight::F32(_) | HostWeight::Bf16(_) => &[],
+            HostWeight::Fp8Block(w) => w.scales(),
+            HostWeight::Int8Channel(w) => w.scales(),
+            HostWeight::Int4Group(w) => w.scales(),
+        }
+    }
+
     /// Bytes of values and scales together.
     pub fn num_bytes(&self) -> usize {
         match self {
