@@ -50,7 +50,6 @@ pub struct WgpuStream {
     read_back: Option<WgpuBuffer>,
     bind_groups: HashMap<BindKey, wgpu::BindGroup>,
     drops_seen: u64,
-    num_submissions: u64,
     pub(crate) scratch: Scratch,
 }
 
@@ -68,7 +67,6 @@ impl WgpuStream {
             read_back: None,
             bind_groups: HashMap::new(),
             drops_seen: gpu.num_drops(),
-            num_submissions: 0,
             scratch: Scratch::default(),
             gpu: gpu.clone(),
         })
@@ -77,11 +75,6 @@ impl WgpuStream {
     /// The device.
     pub(crate) fn gpu(&self) -> &Arc<Gpu> {
         &self.gpu
-    }
-
-    /// Command buffers submitted so far.
-    pub fn num_submissions(&self) -> u64 {
-        self.num_submissions
     }
 
     /// Records a kernel.
@@ -156,7 +149,6 @@ impl WgpuStream {
             self.gpu.queue.write_buffer(&self.params_buffer.raw, 0, &self.params);
         }
         self.gpu.queue.submit([encoder.finish()]);
-        self.num_submissions += 1;
         self.gpu.counters.submissions.fetch_add(1, Ordering::Relaxed);
         self.params.clear();
         self.staged_bytes = 0;
