@@ -41,15 +41,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if (p0 + {{ e }}u < P.nope_dim) {
             let row = head * P.w_head + p0 + {{ e }}u;
             let chunk = w[row * P.w_row + k / {{ CHUNK }}u];
-{% if FORMAT == "fp8" %}
-            let value = {{ quad_at("chunk", "k") }} * scales[row / 128u * P.scale_row + k / 128u];
-{% elif FORMAT == "int8" %}
-            let value = {{ quad_at("chunk", "k") }} * scales[row];
-{% elif FORMAT == "int4" %}
-            let value = {{ quad_at("chunk", "k") }} * scales[row * P.scale_row + k / P.scale_group];
-{% else %}
-            let value = {{ quad_at("chunk", "k") }};
-{% endif %}
+            let value = {{ quad_at("chunk", "k") }} * {{ scale_of("row", "k") }};
 {% for i in range(RM) %}
             sum{{ i }} += {% if SHARE %}subgroupBroadcast(own{{ i }}, {{ e }}u){% else %}q[q{{ i }} + p0]{% endif %} * value;
 {% endfor %}

@@ -25,16 +25,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row = token - P.first_row;
     for (var k = 4u * lane; k < P.cols; k += 256u) {
         let chunk = w[row * P.w_row + k / {{ CHUNK }}u];
-{% if FORMAT == "fp8" %}
-        let scale = scales[row / 128u * P.scale_row + k / 128u];
-{% elif FORMAT == "int8" %}
-        let scale = scales[row];
-{% elif FORMAT == "int4" %}
-        let scale = scales[row * P.scale_row + k / P.scale_group];
-{% else %}
-        let scale = 1.0;
-{% endif %}
-        let value = {{ quad_at("chunk", "k") }} * scale;
+        let value = {{ quad_at("chunk", "k") }} * {{ scale_of("row", "k") }};
 {% for e in range(4) %}
         if (k + {{ e }}u < P.cols) {
             out[group.x * P.cols + k + {{ e }}u] = value[{{ e }}];

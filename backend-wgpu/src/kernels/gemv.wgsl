@@ -8,17 +8,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let head = group.z;
     let column = group.x * {{ RN }}u;
-{% for p in range(MATRICES) %}{% for j in range(RN) %}
-    let row{{ p }}_{{ j }} = P.w_first + head * P.w_head + min(column + {{ j }}u, P.n - 1u);
-    let w{{ p }}_{{ j }} = (matrix_of(rows, {{ p }}u) * P.matrix_rows + row{{ p }}_{{ j }}) * P.w_row;
-    let base{{ p }}_{{ j }} = scale_base(matrix_of(rows, {{ p }}u), row{{ p }}_{{ j }});
-{% endfor %}{% endfor %}
-{% for i in range(RM) %}
-    let x{{ i }} = x_base(rows, {{ i }}u, head);
-{% endfor %}
-{% for p in range(MATRICES) %}{% for i in range(RM) %}{% for j in range(RN) %}
-    var sum{{ p }}_{{ i }}_{{ j }} = 0.0;
-{% endfor %}{% endfor %}{% endfor %}
+{{ outputs_in_registers(1) }}
     for (var c = lane; c * {{ CHUNK }}u < P.k; c += {{ LANES }}u) {
         let k0 = c * {{ CHUNK }}u;
 {% for p in range(MATRICES) %}{% for j in range(RN) %}
@@ -30,10 +20,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 {% for q in range(CHUNK // 4) %}
         {
 {% for p in range(MATRICES) %}{% for j in range(RN) %}
-            let v{{ p }}_{{ j }} = {{ quad("chunk" ~ p ~ "_" ~ j, q) }}
-                {%- if SCALED == "block" %} * scale{{ p }}_{{ j }}
-                {%- elif SCALED == "quad" %} * scale_at(base{{ p }}_{{ j }}, k0 + {{ 4 * q }}u)
-                {%- endif %};
+            let v{{ p }}_{{ j }} = {{ weights_of(p, j, q, q) }};
 {% endfor %}{% endfor %}
 {% for i in range(RM) %}
             let x{{ i }}q = load_x(x{{ i }}, k0 + {{ 4 * q }}u);

@@ -9,17 +9,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let head = group.z;
     let column = group.x * {{ LANES * RN }}u + lane;
-{% for p in range(MATRICES) %}{% for j in range(RN) %}
-    let row{{ p }}_{{ j }} = P.w_first + head * P.w_head + min(column + {{ j * LANES }}u, P.n - 1u);
-    let w{{ p }}_{{ j }} = (matrix_of(rows, {{ p }}u) * P.matrix_rows + row{{ p }}_{{ j }}) * P.w_row;
-    let base{{ p }}_{{ j }} = scale_base(matrix_of(rows, {{ p }}u), row{{ p }}_{{ j }});
-{% endfor %}{% endfor %}
-{% for i in range(RM) %}
-    let x{{ i }} = x_base(rows, {{ i }}u, head);
-{% endfor %}
-{% for p in range(MATRICES) %}{% for i in range(RM) %}{% for j in range(RN) %}
-    var sum{{ p }}_{{ i }}_{{ j }} = 0.0;
-{% endfor %}{% endfor %}{% endfor %}
+{{ outputs_in_registers(LANES) }}
     for (var k0 = 0u; k0 < P.k; k0 += {{ STEP }}u) {
 {% for i in range(RM) if SHARE %}
         let own{{ i }} = load_x(x{{ i }}, k0 + 4u * lane);
@@ -35,10 +25,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 {% for q in range(CHUNK // 4) %}{% set at = c * CHUNK // 4 + q %}
             {
 {% for p in range(MATRICES) %}{% for j in range(RN) %}
-                let v{{ p }}_{{ j }} = {{ quad("chunk" ~ p ~ "_" ~ j, q) }}
-                    {%- if SCALED == "block" %} * scale{{ p }}_{{ j }}
-                    {%- elif SCALED == "quad" %} * scale_at(base{{ p }}_{{ j }}, k0 + {{ 4 * at }}u)
-                    {%- endif %};
+                let v{{ p }}_{{ j }} = {{ weights_of(p, j, q, at) }};
 {% endfor %}{% endfor %}
 {% for i in range(RM) %}
                 let x{{ i }}q = {% if SHARE %}subgroupBroadcast(own{{ i }}, {{ at }}u){% else %}load_x(x{{ i }}, k0 + {{ 4 * at }}u){% endif %};

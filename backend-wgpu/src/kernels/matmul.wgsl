@@ -125,3 +125,27 @@ fn y_base(rows: Rows, index: u32, head: u32) -> u32 {
 fn matrix_of(rows: Rows, part: u32) -> u32 {
     return rows.expert * {{ MATRICES }}u + part;
 }
+
+{#- For cuts whose lanes hold RN outputs of RM rows in registers, the outputs `stride` columns apart: where weights, scales
+    and inputs begin, and the sums. -#}
+{%- macro outputs_in_registers(stride) %}
+{% for p in range(MATRICES) %}{% for j in range(RN) %}
+    let row{{ p }}_{{ j }} = P.w_first + head * P.w_head + min(column + {{ j * stride }}u, P.n - 1u);
+    let w{{ p }}_{{ j }} = (matrix_of(rows, {{ p }}u) * P.matrix_rows + row{{ p }}_{{ j }}) * P.w_row;
+    let base{{ p }}_{{ j }} = scale_base(matrix_of(rows, {{ p }}u), row{{ p }}_{{ j }});
+{% endfor %}{% endfor %}
+{% for i in range(RM) %}
+    let x{{ i }} = x_base(rows, {{ i }}u, head);
+{% endfor %}
+{% for p in range(MATRICES) %}{% for i in range(RM) %}{% for j in range(RN) %}
+    var sum{{ p }}_{{ i }}_{{ j }} = 0.0;
+{% endfor %}{% endfor %}{% endfor %}
+{%- endmacro %}
+
+{#- Those cuts' four inputs of weight row `j` of matrix `p`: quad `q` of its chunk, at k0 + 4 `at`. -#}
+{%- macro weights_of(p, j, q, at) -%}
+{{ quad("chunk" ~ p ~ "_" ~ j, q) }}
+{%- if SCALED == "block" %} * scale{{ p }}_{{ j }}
+{%- elif SCALED == "quad" %} * scale_at(base{{ p }}_{{ j }}, k0 + {{ 4 * at }}u)
+{%- endif %}
+{%- endmacro %}

@@ -42,3 +42,11 @@ fn int4x4(word: u32, shift: u32) -> vec4<f32> {
 {%- elif FORMAT == "int4" -%} int4x4({{ chunk }}[({{ k }} / 8u) % 4u], ({{ k }} & 4u) * 4u)
 {%- endif -%}
 {%- endmacro %}
+{#- The scale of inputs k to k + 3 of weight row `row`, where `P` says how scales lie. -#}
+{%- macro scale_of(row, k) -%}
+{%- if FORMAT == "fp8" -%} scales[{{ row }} / 128u * P.scale_row + {{ k }} / 128u]
+{%- elif FORMAT == "int8" -%} scales[{{ row }}]
+{%- elif FORMAT == "int4" -%} scales[{{ row }} * P.scale_row + {{ k }} / P.scale_group]
+{%- else -%} 1.0
+{%- endif -%}
+{%- endmacro %}
