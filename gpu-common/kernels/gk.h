@@ -9,7 +9,13 @@
 //  * every thread of a block reaches the same gk::sync(); every lane of a wave reaches the same collective;
 //  * shared memory is taken from gk::Shared in the same order by every thread, holds NaN until it is written, and is no
 //    larger than the launch asked for;
-//  * 16-byte loads and stores are aligned.
+//  * 16-byte loads, stores and copies are aligned.
+//
+// Asynchronous copies: copy_async16(to_shared, from_global) and copy_async16_or_zero(.., is_there) start a copy of 16
+// bytes, copy_async_commit() closes a thread's group of them, copy_async_wait<N>() waits for all of a thread's groups
+// but the last N. What was copied is then there for this thread, and for others after a sync. Until then the destination
+// holds nothing and the source does not change. A target without such copies loads and stores at once, and has nothing
+// to wait for.
 //
 // Targets differ in what stands between `#if` and `#endif` here and in the tile operations of tile.h, and nowhere else.
 #pragma once

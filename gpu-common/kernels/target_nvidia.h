@@ -85,6 +85,28 @@ GK_DEVICE void store_vec(void* to, const V& value) {
   *reinterpret_cast<V*>(to) = value;
 }
 
+GK_DEVICE u32 shared_address(const void* address) { return u32(__cvta_generic_to_shared(address)); }
+
+// Starts a copy of 16 bytes to shared memory that goes past the registers.
+GK_DEVICE void copy_async16(void* to_shared, const void* from_global) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(shared_address(to_shared)), "l"(from_global)
+               : "memory");
+}
+
+// The same, or zeros where `is_there` is false; the address is not read then.
+GK_DEVICE void copy_async16_or_zero(void* to_shared, const void* from_global, bool is_there) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(to_shared)),
+               "l"(from_global), "r"(is_there ? 16 : 0)
+               : "memory");
+}
+
+GK_DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+template <u32 N>
+GK_DEVICE void copy_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
 GK_DEVICE float bits_to_float(u32 bits) { return __uint_as_float(bits); }
 GK_DEVICE u32 float_to_bits(float value) { return __float_as_uint(value); }
 

@@ -17,6 +17,8 @@ constexpr unsigned char POISON = 0xff;
 constexpr unsigned char GUARD = 0xa5;
 constexpr std::size_t GUARD_BYTES = 64;
 constexpr std::size_t STACK_BYTES = 64 << 10;
+// Of one asynchronous copy.
+constexpr std::size_t COPY_BYTES = 16;
 
 // The order in which threads start: ascending, descending, or one of many shuffles.
 std::vector<std::uint32_t> starting_order(std::uint32_t num_threads, std::uint32_t order) {
@@ -78,6 +80,11 @@ void Block::prepare(std::uint32_t shared_bytes, std::uint32_t order) {
   for (Wave& wave : waves_) {
     wave.num_arrived = 0;
     wave.waiting.clear();
+  }
+  copies_.resize(num_threads_);
+  for (Copies& copies : copies_) {
+    copies.copies.clear();
+    copies.group_ends.clear();
   }
   shared_bytes_ = shared_bytes;
   shared_.resize(shared_bytes + GUARD_BYTES);
@@ -181,6 +188,36 @@ unsigned char* Block::shared_memory(std::uint32_t start, std::uint32_t end) {
                                    std::to_string(shared_bytes_));
   }
   return shared_.data() + start;
+}
+
+void Block::start_copy(void* to, const void* from) {
+  check_alignment(to, COPY_BYTES);
+  check_alignment(from, COPY_BYTES);
+  const auto start = reinterpret_cast<std::uintptr_t>(shared_.data()), at = reinterpret_cast<std::uintptr_t>(to);
+  if (at < start || at + COPY_BYTES > start + shared_bytes_) {
+    fail(STATUS_SHARED_MEMORY, "thread " + std::to_string(current_) + " copies asynchronously to what is not among the " +
+                                   std::to_string(shared_bytes_) + " bytes of shared memory");
+  }
+  std::memset(to, POISON, COPY_BYTES);
+  copies_[current_].copies.push_back({static_cast<unsigned char*>(to), from});
+}
+
+void Block::commit_copies() { copies_[current_].group_ends.push_back(copies_[current_].copies.size()); }
+
+void Block::wait_for_copies(std::uint32_t num_under_way) {
+  auto& [copies, group_ends] = copies_[current_];
+  if (group_ends.size() <= num_under_way) return;
+  const std::size_t num_groups = group_ends.size() - num_under_way, num_copies = group_ends[num_groups - 1];
+  for (std::size_t i = 0; i < num_copies; ++i) {
+    if (copies[i].from == nullptr) {
+      std::memset(copies[i].to, 0, COPY_BYTES);
+    } else {
+      std::memcpy(copies[i].to, copies[i].from, COPY_BYTES);
+    }
+  }
+  copies.erase(copies.begin(), copies.begin() + std::ptrdiff_t(num_copies));
+  group_ends.erase(group_ends.begin(), group_ends.begin() + std::ptrdiff_t(num_groups));
+  for (std::size_t& end : group_ends) end -= num_copies;
 }
 
 void Block::fail(Status status, std::string message) {

@@ -73,6 +73,13 @@ class Block {
   // Bytes start..end of the block's shared memory.
   unsigned char* shared_memory(std::uint32_t start, std::uint32_t end);
 
+  // An asynchronous copy of 16 bytes to shared memory, or of zeros if `from` is null. The destination is poisoned until
+  // the running thread waits for the copy's group; the source is read only then.
+  void start_copy(void* to, const void* from);
+  void commit_copies();
+  // Waits for all groups of the running thread but the last `num_under_way`.
+  void wait_for_copies(std::uint32_t num_under_way);
+
   void check_alignment(const void* address, std::size_t alignment) {
     if (reinterpret_cast<std::uintptr_t>(address) % alignment != 0) fail_misaligned(address, alignment);
   }
@@ -100,6 +107,16 @@ class Block {
     std::vector<std::uint32_t> waiting;
     alignas(16) unsigned char slots[2][64 * SLOT_BYTES];
     alignas(16) unsigned char results[2][RESULT_BYTES];
+  };
+
+  struct Copy {
+    unsigned char* to;
+    const void* from;
+  };
+  // One thread's copies under way, and where each committed group of them ends.
+  struct Copies {
+    std::vector<Copy> copies;
+    std::vector<std::size_t> group_ends;
   };
 
   static void run_thread();
@@ -135,6 +152,7 @@ class Block {
   std::vector<std::uint32_t> at_barrier_;
   std::vector<Wave> waves_;
   std::vector<unsigned char> shared_;
+  std::vector<Copies> copies_;
 };
 
 // The block that this OS thread is running.

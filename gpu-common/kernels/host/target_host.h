@@ -129,6 +129,22 @@ inline void store_vec(void* to, const V& value) {
   std::memcpy(to, &value, sizeof value);
 }
 
+// Starts a copy of 16 bytes to shared memory. It takes place when its thread waits for its group, and no sooner.
+inline void copy_async16_or_zero(void* to_shared, const void* from_global, bool is_there) {
+  gk_host::block->start_copy(to_shared, is_there ? from_global : nullptr);
+}
+inline void copy_async16(void* to_shared, const void* from_global) {
+  copy_async16_or_zero(to_shared, from_global, true);
+}
+inline void copy_async_commit() { gk_host::block->commit_copies(); }
+
+// A wait can be left out like a barrier, see gk_host_skip_barrier.
+template <u32 N>
+inline void copy_async_wait(const char* file = __builtin_FILE(), u32 line = __builtin_LINE()) {
+  if (gk_host::block->is_skipped({file, line})) return;
+  gk_host::block->wait_for_copies(N);
+}
+
 inline float bits_to_float(u32 bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);

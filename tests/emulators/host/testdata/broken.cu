@@ -67,6 +67,66 @@ GK_KERNEL unwritten_shared_memory(float* out) {
 }
 GK_EXPORT(unwritten_shared_memory)
 
+// Copies `from`, a vector a thread, to shared memory and shows what is there once `wait` has been called.
+template <class Wait>
+GK_DEVICE void copy_through_shared(const float* from, float* out, Wait wait) {
+  Shared shared;
+  float* values = shared.take<float>(num_threads() * 4);
+  copy_async16(values + thread() * 4, from + thread() * 4);
+  copy_async_commit();
+  copy_async_commit();
+  wait();
+  sync();
+  for (u32 i = 0; i < 4; ++i) out[thread() * 4 + i] = values[thread() * 4 + i];
+}
+
+GK_KERNEL copy_with_wait(const float* from, float* out) {
+  copy_through_shared(from, out, [] { copy_async_wait<1>(); });
+}
+GK_EXPORT(copy_with_wait)
+
+GK_KERNEL copy_without_wait(const float* from, float* out) {
+  copy_through_shared(from, out, [] {});
+}
+GK_EXPORT(copy_without_wait)
+
+// Waits for all groups but the last two, and there are two.
+GK_KERNEL copy_with_too_short_wait(const float* from, float* out) {
+  copy_through_shared(from, out, [] { copy_async_wait<2>(); });
+}
+GK_EXPORT(copy_with_too_short_wait)
+
+// The group is not closed, so that no wait is for it.
+GK_KERNEL copy_without_commit(const float* from, float* out) {
+  Shared shared;
+  float* values = shared.take<float>(num_threads() * 4);
+  copy_async16(values + thread() * 4, from + thread() * 4);
+  copy_async_wait<0>();
+  for (u32 i = 0; i < 4; ++i) out[thread() * 4 + i] = values[thread() * 4 + i];
+}
+GK_EXPORT(copy_without_commit)
+
+// Every other thread copies, the others have nothing to copy.
+GK_KERNEL copy_or_zero(const float* from, float* out) {
+  Shared shared;
+  float* values = shared.take<float>(num_threads() * 4);
+  copy_async16_or_zero(values + thread() * 4, from + thread() * 4, thread() % 2 == 1);
+  copy_async_commit();
+  copy_async_wait<0>();
+  for (u32 i = 0; i < 4; ++i) out[thread() * 4 + i] = values[thread() * 4 + i];
+}
+GK_EXPORT(copy_or_zero)
+
+// A copy whose destination is no shared memory.
+GK_KERNEL copy_to_global_memory(float* out) { copy_async16(out, out + 4); }
+GK_EXPORT(copy_to_global_memory)
+
+GK_KERNEL misaligned_copy(float* out) {
+  Shared shared;
+  copy_async16(shared.take<float>(4), out + 1);
+}
+GK_EXPORT(misaligned_copy)
+
 // One element past its memory.
 GK_KERNEL past_global_memory(float* out, u32 size) { out[size] = 1.0f; }
 GK_EXPORT(past_global_memory)

@@ -56,11 +56,43 @@ fn a_barrier_waits_for_the_living_only() {
 fn shared_memory_beyond_what_was_asked_for() {
     expect("too_much_shared_memory", "takes 256 bytes of shared memory, the launch gave 16");
     expect("past_shared_memory", "wrote past its 16 bytes of shared memory");
+    expect("copy_to_global_memory", "not among the 16 bytes of shared memory");
 }
 
 #[test]
 fn accesses_that_are_not_aligned() {
     expect("misaligned_load", "4 past a multiple of 16");
+    expect("misaligned_copy", "4 past a multiple of 16");
+}
+
+/// What a kernel of asynchronous copies shows, of a source that holds 0, 1, 2 ...
+fn copied(name: &str, wave_size: u32, order: u32) -> Vec<f32> {
+    let num_values = 4 * NUM_THREADS;
+    let num_bytes = 4 * num_values as usize;
+    let runtime = runtime(wave_size, order);
+    let [from, to] = ["source", "results"].map(|what| runtime.alloc(num_bytes, what).unwrap());
+    let source: Vec<u8> = (0..num_values).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    runtime.upload(&mut HostStream, &from, 0, &source).unwrap();
+    let args = [&from, &to].map(|memory| Arg::Ptr(memory.address()));
+    let shape = LaunchShape::linear(1, NUM_THREADS).with_shared(num_bytes as u32);
+    launch(&runtime, name, shape, &args).unwrap();
+    let mut out = vec![0; num_bytes];
+    runtime.download(&mut HostStream, &to, 0, &mut out).unwrap();
+    out.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+/// A wait that is missing, that is for other groups, or for a group that was not closed: nothing has been copied.
+#[test]
+fn asynchronous_copies_take_place_at_the_wait_for_their_group() {
+    for (wave_size, order) in [(32, 0), (64, 1), (32, 2), (64, 3)] {
+        let source: Vec<f32> = (0..4 * NUM_THREADS).map(|i| i as f32).collect();
+        assert_eq!(copied("copy_with_wait", wave_size, order), source);
+        for name in ["copy_without_wait", "copy_with_too_short_wait", "copy_without_commit"] {
+            assert!(copied(name, wave_size, order).iter().all(|value| value.is_nan()), "{name}");
+        }
+        let expected: Vec<f32> = source.iter().map(|i| if (*i as u32 / 4) % 2 == 1 { *i } else { 0.0 }).collect();
+        assert_eq!(copied("copy_or_zero", wave_size, order), expected);
+    }
 }
 
 #[test]
