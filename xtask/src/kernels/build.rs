@@ -1,6 +1,6 @@
 //! From sources to images.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -24,6 +24,8 @@ pub(super) struct Output {
     pub(super) manifest: Manifest,
     /// Compressed images by file name.
     pub(super) images: BTreeMap<String, Vec<u8>>,
+    /// Files that were compiled now, not kept from an earlier build.
+    pub(super) compiled: BTreeSet<String>,
     /// Notes of the compiler that no image may have, with kernel file and architecture.
     pub(super) performance_losses: Vec<String>,
 }
@@ -83,6 +85,7 @@ pub(super) fn compile(
             families: Vec::new(),
         },
         images: BTreeMap::new(),
+        compiled: BTreeSet::new(),
         performance_losses: Vec::new(),
     };
     let mut built = built.into_iter();
@@ -94,6 +97,7 @@ pub(super) fn compile(
         }
         let mut images = Vec::new();
         for built in built.by_ref().take(ARCHITECTURES.len()) {
+            output.compiled.insert(built.entry.file.clone());
             output.images.insert(built.entry.file.clone(), built.compressed);
             output.performance_losses.extend(built.performance_losses);
             images.push(built.entry);
@@ -108,7 +112,7 @@ pub(super) fn compile(
 }
 
 /// Results in the order of the jobs, whichever thread did them.
-fn in_parallel<J: Sync, R: Send>(
+pub(super) fn in_parallel<J: Sync, R: Send>(
     jobs: &[J],
     work: impl Fn(&J) -> Result<R, KernelsError> + Sync,
 ) -> Result<Vec<R>, KernelsError> {

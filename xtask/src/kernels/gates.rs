@@ -13,6 +13,18 @@ pub(super) struct Allowed {
     reason: &'static str,
 }
 
+impl Allowed {
+    /// True where a kernel may use local memory on an architecture; how much is [`breaches`]' business.
+    pub(super) fn covers(allowed: &[Self], kernel: &str, architecture: &str) -> bool {
+        allowed.iter().any(|entry| entry.kernel == kernel && entry.architecture == architecture)
+    }
+
+    #[cfg(test)]
+    pub(super) fn entry(kernel: &'static str, architecture: &'static str, bytes: u32) -> Self {
+        Self { kernel, architecture, bytes, reason: "why" }
+    }
+}
+
 /// Every entry is needed: one that nothing makes use of is a breach itself.
 pub(super) const ALLOWED: &[Allowed] = &[Allowed {
     kernel: "gate_up_fp8_a8_t64",
@@ -168,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_is_allowed_is_bounded_and_needed() {
-        let allowed = [Allowed { kernel: "a", architecture: "sm_90a", bytes: 8, reason: "why" }];
+        let allowed = [Allowed::entry("a", "sm_90a", 8)];
         let spills = |spill_bytes| on_both("a", Resources { spill_bytes, ..Resources::default() });
         assert!(breaches(&spills(8), &allowed).is_empty());
         only(breaches(&spills(12), &allowed).into_iter().take(1).collect(), "at most 8 are allowed (why)");

@@ -6,7 +6,9 @@
 //! for the Rust side. The same sources and compiler give the same bytes: `--check` compiles again and compares.
 
 mod build;
+mod disassembler;
 mod gates;
+mod instructions;
 mod log;
 mod manifest;
 mod nvrtc;
@@ -20,6 +22,8 @@ use std::{fs, io};
 use clap::Args;
 
 use build::{Earlier, Output};
+use disassembler::Disassembler;
+use instructions::Instructions;
 use manifest::{Compiler, Manifest};
 use nvrtc::Nvrtc;
 
@@ -38,8 +42,13 @@ pub(crate) struct Options {
     #[arg(long)]
     check: bool,
 
+    /// Print which of the instructions that matter each image has
+    #[arg(long)]
+    instructions: bool,
+
     /// The compiler: libnvrtc.so.12, or a Python environment or site-packages folder that has it; made by
-    /// `python3 -m venv target/nvrtc && target/nvrtc/bin/pip install nvidia-cuda-nvrtc-cu12==12.9.86`
+    /// `python3 -m venv target/nvrtc && target/nvrtc/bin/pip install nvidia-cuda-nvrtc-cu12==12.9.86`,
+    /// with the disassembler, nvidia-cuda-nvdisasm==13.5.37, beside it
     #[arg(long, value_name = "PATH", default_value = "target/nvrtc")]
     nvrtc: PathBuf,
 
@@ -57,6 +66,14 @@ pub(crate) enum KernelsError {
     Library { path: PathBuf, reason: String },
     #[error("NVRTC is {}.{}, the images are made with {}.{}; run: {INSTALL}", .0.0, .0.1, VERSION.0, VERSION.1)]
     Version((i32, i32)),
+    #[error("no nvdisasm in {}; run: {}", .0.display(), disassembler::INSTALL)]
+    NoDisassembler(PathBuf),
+    #[error("{} is not of version {wanted}; run: {}", program.display(), disassembler::INSTALL)]
+    DisassemblerVersion { program: PathBuf, wanted: &'static str },
+    #[error("{} failed: {reason}", program.display())]
+    Disassembly { program: PathBuf, reason: String },
+    #[error("{file}: {reason}")]
+    Unpack { file: String, reason: String },
     #[error("{function} failed with status {status}")]
     Status { function: &'static str, status: i32 },
     #[error("a zero byte in source or option {text:?}")]
@@ -98,9 +115,55 @@ pub(crate) fn run(options: &Options) -> Result<(), KernelsError> {
     } else {
         write(options, &files, &images)?;
     }
-    let breaches: Vec<String> =
-        output.performance_losses.iter().cloned().chain(gates::breaches(&output.manifest, gates::ALLOWED)).collect();
+    let disassembler = Disassembler::find(&options.nvrtc)?;
+    let instructions = disassembled(&output, &disassembler, options.check || options.instructions)?;
+    if options.instructions {
+        print_instructions(&output.manifest, &instructions);
+    }
+    let mut breaches = output.performance_losses.clone();
+    breaches.extend(gates::breaches(&output.manifest, gates::ALLOWED));
+    breaches.extend(instruction_breaches(&output.manifest, &instructions));
     if breaches.is_empty() { Ok(()) } else { Err(KernelsError::Breaches(breaches)) }
+}
+
+/// Instructions of every image by its file; without `all`, of those that were compiled now.
+fn disassembled(
+    output: &Output,
+    disassembler: &Disassembler,
+    all: bool,
+) -> Result<BTreeMap<String, Instructions>, KernelsError> {
+    let jobs: Vec<(&String, &Vec<u8>)> =
+        output.images.iter().filter(|(file, _)| all || output.compiled.contains(*file)).collect();
+    let found = build::in_parallel(&jobs, |(file, zlib)| {
+        let cubin = miniz_oxide::inflate::decompress_to_vec_zlib(zlib);
+        let cubin = cubin.map_err(|error| KernelsError::Unpack { file: (*file).clone(), reason: error.to_string() })?;
+        disassembler.instructions(file, &cubin)
+    })?;
+    Ok(jobs.into_iter().map(|(file, _)| file.clone()).zip(found).collect())
+}
+
+/// Breaches of the rules for instructions. A kernel that the disassembly does not show is one: no rule would see it.
+fn instruction_breaches(manifest: &Manifest, images: &BTreeMap<String, Instructions>) -> Vec<String> {
+    let mut found = Vec::new();
+    let is_complete = images.len() == manifest.families.iter().map(|family| family.images.len()).sum::<usize>();
+    for image in manifest.families.iter().flat_map(|family| &family.images) {
+        let Some(instructions) = images.get(&image.file) else { continue };
+        let unseen = image.kernels.iter().filter(|kernel| !instructions.kernels.contains_key(&kernel.name));
+        found.extend(unseen.map(|kernel| format!("{} on {}: not disassembled", kernel.name, image.architecture)));
+        found.extend(instructions::breaches(&image.architecture, instructions, instructions::RULES, gates::ALLOWED));
+    }
+    if is_complete {
+        found.extend(instructions::idle_rules(images.values(), instructions::RULES));
+    }
+    found
+}
+
+fn print_instructions(manifest: &Manifest, images: &BTreeMap<String, Instructions>) {
+    for image in manifest.families.iter().flat_map(|family| &family.images) {
+        let table = images.get(&image.file).map(|found| instructions::table(found, instructions::RULES));
+        let counts = table.into_iter().flatten().map(|(instruction, count)| format!("{instruction}: {count}"));
+        println!("{:<32} {}", image.file, counts.collect::<Vec<_>>().join(", "));
+    }
 }
 
 /// The images that are there, if there is a manifest that can be read.
@@ -204,12 +267,18 @@ fn find_library(place: &Path) -> Result<PathBuf, KernelsError> {
     if place.is_file() {
         return Ok(place.into());
     }
-    let mut folders = vec![place.to_owned()];
+    let found = site_packages(place).map(|folder| folder.join(LIBRARY)).find(|path| path.is_file());
+    found.ok_or_else(|| KernelsError::NotFound(place.into()))
+}
+
+/// Folders that may be the site-packages of `place`: itself, those of a Python environment, or those above a file.
+fn site_packages(place: &Path) -> impl Iterator<Item = PathBuf> {
+    let mut folders: Vec<PathBuf> =
+        place.ancestors().take(if place.is_file() { usize::MAX } else { 1 }).map(Path::to_owned).collect();
     if let Ok(entries) = fs::read_dir(place.join("lib")) {
         folders.extend(entries.flatten().map(|entry| entry.path().join("site-packages")));
     }
-    let found = folders.into_iter().map(|folder| folder.join(LIBRARY)).find(|path| path.is_file());
-    found.ok_or_else(|| KernelsError::NotFound(place.into()))
+    folders.into_iter()
 }
 
 #[cfg(test)]
@@ -248,6 +317,20 @@ mod tests {
             error.contains("no/such/folder") && error.contains("pip install nvidia-cuda-nvrtc-cu12==12.9.86"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_missing_disassembler_says_how_to_get_it() {
+        let error = Disassembler::find(Path::new("no/such/folder")).unwrap_err().to_string();
+        assert!(error.contains("no/such/folder") && error.contains("nvidia-cuda-nvdisasm==13.5.37"), "{error}");
+    }
+
+    #[test]
+    fn a_kernel_that_is_not_disassembled_is_a_breach() {
+        let earlier = read_earlier(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../backend-cuda/images")).unwrap();
+        let nothing = BTreeMap::from([("quant.sm_80.cubin.z".to_owned(), Instructions::default())]);
+        let found = instruction_breaches(&earlier.manifest, &nothing);
+        assert!(found.contains(&"quantise_fp8 on sm_80: not disassembled".to_owned()), "{found:?}");
     }
 
     #[test]

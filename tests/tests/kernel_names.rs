@@ -1,0 +1,174 @@
+//! Every kernel that the shared half of the GPU backends asks for is in the images of every architecture, and every kernel
+//! in the images is asked for: a name that is spelled differently on the two sides is found here, not by a user.
+//!
+//! Names are not listed again: a runtime that runs nothing writes down what is asked for while all cases are prepared.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use conformance::cases::cases;
+use conformance::harness::{Format, Profile, Rng, TestWeight, outputs};
+use engine_core::backend::{Backend, PrepareError, StepError};
+use engine_core::reference::{ActivationRounding, LinearNumerics, Numerics};
+use gpu_common::{Arg, Fp8, GpuBackend, GpuInfo, GpuOptions, GpuRuntime, LaunchShape};
+use serde_json::Value;
+
+type Names = BTreeSet<(String, String)>;
+
+/// Remembers which kernels it was asked for; memory is numbers and launches do nothing.
+#[derive(Debug)]
+struct Asked {
+    info: GpuInfo,
+    names: Arc<Mutex<Names>>,
+    next_address: AtomicU64,
+}
+
+impl Asked {
+    fn new(names: &Arc<Mutex<Names>>) -> Self {
+        let info = GpuInfo {
+            backend: "asked".into(),
+            name: "no device".into(),
+            architecture: "none".into(),
+            wave_size: 32,
+            num_multiprocessors: 132,
+            total_bytes: 1 << 40,
+            free_bytes: 1 << 40,
+            max_shared_bytes: 227 << 10,
+            fp8: Fp8::Ocp,
+            has_mma: true,
+        };
+        Self { info, names: names.clone(), next_address: AtomicU64::new(256) }
+    }
+}
+
+impl GpuRuntime for Asked {
+    type Buffer = u64;
+    type Stream = ();
+    type Kernel = ();
+    type Graph = ();
+
+    fn info(&self) -> &GpuInfo {
+        &self.info
+    }
+
+    fn kernel(&self, family: &'static str, name: &str) -> Result<(), PrepareError> {
+        self.names.lock().unwrap().insert((family.to_owned(), name.to_owned()));
+        Ok(())
+    }
+
+    fn alloc(&self, num_bytes: usize, _: &str) -> Result<u64, StepError> {
+        Ok(self.next_address.fetch_add(num_bytes.next_multiple_of(256) as u64, Ordering::Relaxed))
+    }
+
+    fn address(&self, buffer: &u64) -> u64 {
+        *buffer
+    }
+
+    fn stream(&self) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    fn upload(&self, (): &mut (), _: &u64, _: usize, _: &[u8]) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    fn download(&self, (): &mut (), _: &u64, _: usize, data: &mut [u8]) -> Result<(), StepError> {
+        data.fill(0);
+        Ok(())
+    }
+
+    fn launch(&self, (): &mut (), (): &(), _: LaunchShape, _: &[Arg]) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    fn synchronize(&self, (): &mut ()) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    fn begin_capture(&self, (): &mut ()) -> Result<bool, StepError> {
+        Ok(false)
+    }
+
+    fn end_capture(&self, (): &mut ()) -> Result<Option<()>, StepError> {
+        Ok(None)
+    }
+
+    fn replay(&self, (): &mut (), (): &()) -> Result<(), StepError> {
+        Ok(())
+    }
+}
+
+/// What all conformance cases ask for, with blocks of few and of many waves, quantising or not.
+fn asked_for() -> Names {
+    let names = Arc::default();
+    for (quantises_activations, waves_per_block) in [(true, 8), (false, 2), (false, 1)] {
+        let options = GpuOptions { quantises_activations, waves_per_block };
+        let backend = GpuBackend::new(Asked::new(&names), options).unwrap();
+        let linears =
+            if quantises_activations { LinearNumerics::QuantisedActivations } else { LinearNumerics::WeightOnly };
+        let numerics = Numerics { activations: ActivationRounding::Bf16, linears, ..Numerics::default() };
+        let profile = Profile::new("asked", numerics);
+        for case in cases() {
+            // Results are zeros: that a case fails by them is no matter here.
+            let _ = outputs(&case, &backend, &profile);
+        }
+        // Embeddings are quantised in no case, but may be in a checkpoint.
+        for format in Format::ALL {
+            let table = TestWeight::random(&mut Rng::from_name("table"), format, 8, 64);
+            backend.prepare_embedding(table.host).unwrap();
+        }
+    }
+    let found = names.lock().unwrap().clone();
+    found
+}
+
+/// Kernels of the images: family, name and architectures.
+fn in_images() -> BTreeMap<(String, String), BTreeSet<String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../backend-cuda/images/manifest.json");
+    let manifest: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let mut found: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
+    for family in manifest["families"].as_array().unwrap() {
+        for image in family["images"].as_array().unwrap() {
+            for kernel in image["kernels"].as_array().unwrap() {
+                let name = (text(&family["family"]), text(&kernel["name"]));
+                found.entry(name).or_default().insert(text(&image["architecture"]));
+            }
+        }
+    }
+    found
+}
+
+/// Asked for without being in some architecture's image, and in an image without being asked for.
+fn differences(asked: &Names, images: &BTreeMap<(String, String), BTreeSet<String>>) -> Vec<String> {
+    let architectures: BTreeSet<&String> = images.values().flatten().collect();
+    let mut found = Vec::new();
+    for name in asked {
+        let lacking = architectures.iter().filter(|on| !images.get(name).is_some_and(|has| has.contains(**on)));
+        found.extend(lacking.map(|on| format!("{} of {} is not in the image for {on}", name.1, name.0)));
+    }
+    let unasked = images.keys().filter(|name| !asked.contains(name));
+    found.extend(unasked.map(|(family, name)| format!("nobody asks for {name} of {family}")));
+    found
+}
+
+#[test]
+fn kernels_that_are_asked_for_are_those_of_the_images() {
+    let (asked, images) = (asked_for(), in_images());
+    assert_eq!(differences(&asked, &images), Vec::<String>::new());
+}
+
+#[test]
+fn names_that_differ_are_found() {
+    let name = |name: &str| ("norm".to_owned(), name.to_owned());
+    let on = |architectures: &[&str]| architectures.iter().map(|on| (*on).to_owned()).collect();
+    let images = BTreeMap::from([(name("rms_norm"), on(&["sm_80", "sm_90a"])), (name("add_norm"), on(&["sm_80"]))]);
+    let found = differences(&BTreeSet::from([name("rms_norm"), name("add_norm")]), &images);
+    assert_eq!(found, ["add_norm of norm is not in the image for sm_90a"]);
+    let found = differences(&BTreeSet::from([name("rms_norm")]), &images);
+    assert_eq!(found, ["nobody asks for add_norm of norm"]);
+}

@@ -1,0 +1,243 @@
+//! What the assembler made of each kernel: which instructions must be there, and which must not.
+
+use std::collections::BTreeMap;
+
+use super::gates::Allowed;
+
+/// Mnemonics with their modifiers (`HMMA.16816.F32.BF16`) of an image's kernels, and how often each occurs.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Instructions {
+    pub(super) kernels: BTreeMap<String, BTreeMap<String, u32>>,
+}
+
+/// Which kernels a rule is about.
+#[derive(Debug, Clone, Copy)]
+enum Kernels {
+    All,
+    EndingIn(&'static [&'static str]),
+    StartingWith(&'static str),
+}
+
+/// What a rule says about an instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Required,
+    /// Unless the kernel has an entry in [`ALLOWED`](super::gates::ALLOWED).
+    Forbidden,
+}
+
+/// One rule. `words` are the mnemonic and modifiers that must follow it, in this order, others between them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rule {
+    kernels: Kernels,
+    verdict: Verdict,
+    words: &'static [&'static str],
+    reason: &'static str,
+}
+
+/// Kernels that go through the bf16 tiles of tile.h.
+const TILES: &[&str] = &["_t16", "_t64"];
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        kernels: Kernels::All,
+        verdict: Verdict::Forbidden,
+        words: &["LDL"],
+        reason: "a load from local memory: registers ran out, or an array is indexed at run time",
+    },
+    Rule {
+        kernels: Kernels::All,
+        verdict: Verdict::Forbidden,
+        words: &["STL"],
+        reason: "a store to local memory: registers ran out, or an array is indexed at run time",
+    },
+    Rule {
+        kernels: Kernels::EndingIn(TILES),
+        verdict: Verdict::Required,
+        words: &["HMMA", "16816", "F32", "BF16"],
+        reason: "tiles are multiplied by the tensor cores",
+    },
+    Rule {
+        kernels: Kernels::StartingWith("attend_c"),
+        verdict: Verdict::Required,
+        words: &["HMMA", "16816", "F32", "BF16"],
+        reason: "attention multiplies tiles by the tensor cores",
+    },
+];
+
+impl Instructions {
+    /// Reads what `nvdisasm -c` writes: a section `.text.KERNEL` per kernel, an instruction a line.
+    pub(super) fn parse(text: &str) -> Self {
+        let mut found = Self::default();
+        let mut kernel: Option<&mut BTreeMap<String, u32>> = None;
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            if words.next() == Some(".section") {
+                let name = words
+                    .next()
+                    .and_then(|section| section.strip_prefix(".text."))
+                    .and_then(|rest| rest.split(',').next());
+                kernel = name.map(|name| found.kernels.entry(name.to_owned()).or_default());
+            } else if let (Some(kernel), Some(mnemonic)) = (kernel.as_mut(), mnemonic(line)) {
+                *kernel.entry(mnemonic.to_owned()).or_default() += 1;
+            }
+        }
+        found
+    }
+
+    /// How often a kernel has an instruction.
+    pub(super) fn count(&self, kernel: &str, words: &[&str]) -> u32 {
+        let kernel = self.kernels.get(kernel).into_iter().flatten();
+        kernel.filter(|(mnemonic, _)| has_words(mnemonic, words)).map(|(_, count)| count).sum()
+    }
+}
+
+/// `/*0050*/   @P0 IMAD.SHL.U32 R5, …`: what stands behind address and predicate.
+fn mnemonic(line: &str) -> Option<&str> {
+    let code = line.trim_start().strip_prefix("/*")?.split_once("*/")?.1;
+    code.split_whitespace().find(|word| !word.starts_with('@') && *word != "{")
+}
+
+fn has_words(mnemonic: &str, words: &[&str]) -> bool {
+    let mut parts = mnemonic.split('.');
+    words.first().is_some_and(|first| parts.next() == Some(first))
+        && words[1..].iter().all(|word| parts.any(|part| part == *word))
+}
+
+impl Kernels {
+    fn has(self, kernel: &str) -> bool {
+        match self {
+            Kernels::All => true,
+            Kernels::EndingIn(ends) => ends.iter().any(|end| kernel.ends_with(end)),
+            Kernels::StartingWith(start) => kernel.starts_with(start),
+        }
+    }
+}
+
+/// Everything that is wrong with an image; empty is good.
+pub(super) fn breaches(architecture: &str, image: &Instructions, rules: &[Rule], allowed: &[Allowed]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (kernel, rule) in image.kernels.keys().flat_map(|kernel| rules.iter().map(move |rule| (kernel, rule))) {
+        if !rule.kernels.has(kernel) {
+            continue;
+        }
+        let (count, instruction) = (image.count(kernel, rule.words), rule.words.join("…"));
+        let what = match rule.verdict {
+            Verdict::Required if count == 0 => format!("no {instruction}"),
+            Verdict::Forbidden if count > 0 && !Allowed::covers(allowed, kernel, architecture) => {
+                format!("{count} times {instruction}")
+            }
+            Verdict::Required | Verdict::Forbidden => continue,
+        };
+        found.push(format!("{kernel} on {architecture}: {what} ({})", rule.reason));
+    }
+    found
+}
+
+/// One line for each rule that some kernel of the image is subject to: the rule and how often its instruction occurs.
+pub(super) fn table(image: &Instructions, rules: &[Rule]) -> Vec<(String, u32)> {
+    let subject = |rule: &&Rule| image.kernels.keys().any(|kernel| rule.kernels.has(kernel));
+    let total = |rule: &Rule| image.kernels.keys().map(|kernel| image.count(kernel, rule.words)).sum();
+    rules.iter().filter(subject).map(|rule| (rule.words.join("."), total(rule))).collect()
+}
+
+/// Rules that no kernel of any image is subject to: they would hold whatever happens.
+pub(super) fn idle_rules<'a>(images: impl Iterator<Item = &'a Instructions> + Clone, rules: &[Rule]) -> Vec<String> {
+    let is_idle =
+        |rule: &&Rule| !images.clone().flat_map(|image| image.kernels.keys()).any(|name| rule.kernels.has(name));
+    let idle = rules.iter().filter(is_idle);
+    idle.map(|rule| format!("no kernel is subject to the rule about {}: {:?}", rule.words.join("…"), rule.kernels))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// As nvdisasm 13.5 writes it, shortened.
+    const TWO_KERNELS: &str = "\
+\t.headerflags\t@\"EF_CUDA_TEXMODE_UNIFIED EF_CUDA_SM90\"
+//--------------------- .text.linear_bf16_a16_t16 --------------------------
+\t.section\t.text.linear_bf16_a16_t16,\"ax\",@progbits
+\t.sectionflags\t@\"SHF_BARRIERS=1\"
+        .global         linear_bf16_a16_t16
+linear_bf16_a16_t16:
+.text.linear_bf16_a16_t16:
+        /*0000*/                   LDC R1, c[0x0][0x28] ;
+        /*0010*/               @P0 IMAD.SHL.U32 R5, R5, 0x4, RZ ;
+        /*0020*/              @!P0 HMMA.16816.F32.BF16 R8, R12, R20, R8 ;
+.L_x_0:
+        /*0030*/                   HMMA.16816.F32.BF16 R4, R12, R22, R4 ;
+        /*0040*/                   EXIT ;
+//--------------------- .text.add --------------------------
+\t.section\t.text.add,\"ax\",@progbits
+        /*0000*/                   EXIT ;
+\t.section\t.debug_line,\"\",@progbits
+        /*0000*/                   NOP ;
+";
+
+    fn image(kernel: &str, mnemonics: &[&str]) -> Instructions {
+        let counts = mnemonics.iter().map(|mnemonic| ((*mnemonic).to_owned(), 1)).collect();
+        Instructions { kernels: BTreeMap::from([(kernel.to_owned(), counts)]) }
+    }
+
+    fn only(found: &[String], words: &str) {
+        assert!(found.len() == 1 && found[0].contains(words), "{found:?}");
+    }
+
+    #[test]
+    fn mnemonics_are_counted_per_kernel() {
+        let found = Instructions::parse(TWO_KERNELS);
+        assert_eq!(found.kernels.keys().collect::<Vec<_>>(), ["add", "linear_bf16_a16_t16"]);
+        assert_eq!(found.kernels["add"], BTreeMap::from([("EXIT".to_owned(), 1)]));
+        let tile = &found.kernels["linear_bf16_a16_t16"];
+        assert_eq!((tile["HMMA.16816.F32.BF16"], tile["IMAD.SHL.U32"], tile.len()), (2, 1, 4));
+        assert!(breaches("sm_90a", &found, RULES, &[]).is_empty());
+        assert!(table(&found, RULES).contains(&("HMMA.16816.F32.BF16".to_owned(), 2)));
+    }
+
+    #[test]
+    fn every_rule_finds_its_breach() {
+        for rule in RULES {
+            let kernel = match rule.kernels {
+                Kernels::All => "add".to_owned(),
+                Kernels::EndingIn(ends) => format!("linear{}", ends[0]),
+                Kernels::StartingWith(start) => format!("{start}36"),
+            };
+            let whole = rule.words.join(".");
+            let (good, bad) = match rule.verdict {
+                Verdict::Required => (image(&kernel, &[&whole]), image(&kernel, &["FFMA"])),
+                Verdict::Forbidden => (image(&kernel, &["FFMA"]), image(&kernel, &["FFMA", &whole])),
+            };
+            let judge = |image: &Instructions| breaches("sm_90a", image, std::slice::from_ref(rule), &[]);
+            assert!(judge(&good).is_empty(), "{rule:?}");
+            only(&judge(&bad), rule.reason);
+            assert!(judge(&image("other_kernel_m1", &["FFMA"])).is_empty(), "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn words_follow_each_other_with_others_between() {
+        assert!(has_words("QGMMA.64x128x32.F32.E4M3.E4M3", &["QGMMA", "F32", "E4M3", "E4M3"]));
+        assert!(!has_words("QGMMA.64x128x32.F32.E4M3.E5M2", &["QGMMA", "F32", "E4M3", "E4M3"]));
+        assert!(has_words("LDL.LU", &["LDL"]) && !has_words("LDLX", &["LDL"]) && !has_words("X.LDL", &["LDL"]));
+        assert!(!has_words("HMMA.1688.F32.BF16", &["HMMA", "16816", "F32", "BF16"]));
+    }
+
+    #[test]
+    fn an_allowed_kernel_may_use_local_memory_on_its_architecture_alone() {
+        let allowed = [Allowed::entry("a", "sm_100a", 8)];
+        let spilled = image("a", &["STL", "LDL.LU"]);
+        assert!(breaches("sm_100a", &spilled, RULES, &allowed).is_empty());
+        assert_eq!(breaches("sm_90a", &spilled, RULES, &allowed).len(), 2);
+    }
+
+    #[test]
+    fn a_rule_about_no_kernel_is_a_breach() {
+        let tiles = Instructions::parse(TWO_KERNELS);
+        only(&idle_rules([&tiles].into_iter(), RULES), "attend_c");
+        let attention = image("attend_c36", &[]);
+        assert!(idle_rules([&tiles, &attention].into_iter(), RULES).is_empty());
+    }
+}
