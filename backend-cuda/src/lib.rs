@@ -7,6 +7,7 @@
 //!   opened when somebody asks for a device: the crate builds and starts on machines that have none.
 //! * [`probe`]: whether a device can be used, and if not, why. Nothing panics for a missing or old driver.
 //! * [`images`]: device code for six architectures, compressed. Nothing is compiled while serving.
+//! * [`wide`]: products of many FP8 rows on Hopper, with kernels that no other device has.
 //! * [`CudaRuntime`]: both put together as a [`GpuRuntime`](gpu_common::GpuRuntime).
 
 #![allow(rustdoc::private_intra_doc_links)]
@@ -15,12 +16,14 @@ mod driver;
 mod images;
 mod probe;
 mod runtime;
+mod wide;
 
 use engine_core::backend::Unavailable;
 
 pub use gpu_common::GpuOptions;
 pub use probe::{Reason, num_devices};
 pub use runtime::{CudaBuffer, CudaGraph, CudaKernel, CudaRuntime, CudaStream};
+pub use wide::CudaWide;
 
 /// An NVIDIA GPU as a device.
 pub type CudaBackend = gpu_common::GpuBackend<CudaRuntime>;

@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use engine_core::backend::{PrepareError, StepError, Unavailable, Unsupported};
-use gpu_common::{Arg, Fp8, GpuInfo, GpuRuntime, LaunchShape};
+use gpu_common::{Arg, Fp8, GpuInfo, GpuRuntime, LaunchShape, WideRows, WideWeights};
 
 use crate::driver::{
     Allocation, Context, DriverError, ExecutableGraph, Function, MAX_ARGUMENTS, Module, Pinned, Stream,
 };
 use crate::images::{self, KernelParameters};
 use crate::probe::{self, Reason, Usable};
+use crate::wide::{self, CudaWide, WideLaunch};
 
 /// What is read back at once, in bytes; larger results come in pieces. A row of logits fits.
 const STAGING_BYTES: usize = 1 << 20;
@@ -121,6 +122,7 @@ impl GpuRuntime for CudaRuntime {
     type Stream = CudaStream;
     type Kernel = CudaKernel;
     type Graph = CudaGraph;
+    type Wide = CudaWide;
 
     fn info(&self) -> &GpuInfo {
         &self.info
@@ -135,6 +137,27 @@ impl GpuRuntime for CudaRuntime {
             .map_err(|error| if error.is_not_found() { absent() } else { PrepareError::Device(self.lost(error)) })?;
         function.permit_shared(self.info.max_shared_bytes).map_err(|error| self.lost(error))?;
         Ok(CudaKernel { function, parameters })
+    }
+
+    fn prepare_wide(&self, weights: &[WideWeights]) -> Result<Option<CudaWide>, PrepareError> {
+        if self.architecture != wide::ARCHITECTURE || !wide::suits(weights) {
+            return Ok(None);
+        }
+        let [small, medium, large] = wide::kernel_names(weights.len() as u32);
+        let kernel = |name: String| self.kernel(wide::FAMILY, &name);
+        let prepared = CudaWide::new([kernel(small)?, kernel(medium)?, kernel(large)?], weights);
+        prepared.map(Some).map_err(|error| PrepareError::Device(self.lost(error)))
+    }
+
+    fn wide_tile_rows(&self, _: &CudaWide, rows_per_matrix: u32) -> u32 {
+        wide::tile_rows(rows_per_matrix)
+    }
+
+    fn launch_wide(&self, stream: &mut CudaStream, wide: &CudaWide, rows: &WideRows) -> Result<(), StepError> {
+        let launch = wide.launch(rows, self.info.num_multiprocessors).map_err(|error| self.lost(error))?;
+        let WideLaunch { kernel, shape, maps, words } = launch;
+        let launched = stream.stream.launch(&kernel.function, shape, (&maps, &words));
+        launched.map_err(|error| self.lost(error))
     }
 
     fn alloc(&self, num_bytes: usize, what: &str) -> Result<CudaBuffer, StepError> {
@@ -197,7 +220,7 @@ impl GpuRuntime for CudaRuntime {
                 Arg::F32(number) => u64::from(number.to_bits()),
             };
         }
-        let launched = stream.stream.launch(&kernel.function, shape, &values[..args.len()]);
+        let launched = stream.stream.launch(&kernel.function, shape, (&[], &values[..args.len()]));
         launched.map_err(|error| self.lost(error))
     }
 

@@ -34,6 +34,20 @@ GK_KERNEL quantise_fp8(const bf16* x, u8* codes, float* scales, u32 rows, u32 co
 }
 GK_EXPORT(quantise_fp8)
 
+// Rows of codes and their scales, for each pair of token and choice those of its token: to[i] = from[pairs[i] / top_k].
+// One block per pair; `stride` is a multiple of 16.
+GK_KERNEL gather_codes(const u8* from, const float* from_scales, const u32* pairs, u8* to, float* to_scales, u32 top_k,
+                       u32 stride, u32 num_groups) {
+  const u64 row = pairs[block_x()] / top_k;
+  for (u32 i = thread(); i < stride / 16; i += num_threads()) {
+    store_vec(to + u64(block_x()) * stride + 16 * i, load_vec<Vec16>(from + row * stride + 16 * i));
+  }
+  for (u32 i = thread(); i < num_groups; i += num_threads()) {
+    to_scales[u64(block_x()) * num_groups + i] = from_scales[row * num_groups + i];
+  }
+}
+GK_EXPORT(gather_codes)
+
 // i8 per row, scale = amax / 127; a row of zeros has scale 0. One block per row; shared memory: a float per wave.
 GK_KERNEL quantise_int8(const bf16* x, u8* codes, float* scales, u32 cols, u32 x_stride, u32 stride) {
   Shared shared;

@@ -1,7 +1,7 @@
 //! Routed and shared experts: pairs of token and choice, sorted by expert; only chosen experts' weights are read.
 
 use engine_core::backend::{ExpertsWeights, PrepareError, StepError};
-use engine_core::quant::HostWeight;
+use engine_core::quant::{FP8_BLOCK, HostWeight};
 
 use crate::device::Device;
 use crate::ffn::GpuFfn;
@@ -17,6 +17,7 @@ pub struct GpuExperts<R: GpuRuntime> {
     num_experts: u32,
     plan: R::Kernel,
     combine: R::Kernel,
+    gather: R::Kernel,
 }
 
 /// The router's choice of a step: addresses of ids and weights `[T, K]`.
@@ -44,6 +45,7 @@ impl<R: GpuRuntime> GpuExperts<R> {
             num_experts: device.kernel_size(weights.routed.len(), "experts")?,
             plan: device.runtime().kernel("experts", "plan_experts")?,
             combine: device.runtime().kernel("experts", "combine_experts")?,
+            gather: device.runtime().kernel("quant", "gather_codes")?,
         })
     }
 
@@ -62,9 +64,13 @@ impl<R: GpuRuntime> GpuExperts<R> {
         let rows = self.plan(device, stream, choice, num_pairs)?;
         let input = self.routed.quantised((device, kernels), stream, x)?;
         // Inner rows lie in the order of the sorted pairs, results in the order of tokens and choices.
-        let inner = Rows::Experts(ExpertRows { gather: choice.top_k, scatter: false, ..rows });
         let outer = Rows::Experts(ExpertRows { gather: 0, scatter: true, ..rows });
-        self.routed.forward((device, kernels), stream, (input, num_pairs), routed, [inner, outer])?;
+        let (sorted, gather) = match rows.is_wide {
+            true => (self.gathered(device, stream, input, (rows.pairs, num_pairs, choice.top_k))?, 0),
+            false => (input, choice.top_k),
+        };
+        let inner = Rows::Experts(ExpertRows { gather, scatter: false, ..rows });
+        self.routed.forward((device, kernels), stream, (sorted, num_pairs), routed, [inner, outer])?;
         let shared_out = match &self.shared {
             Some(shared) => {
                 let address = stream.scratch(device, Slot::Shared, num_tokens as usize * hidden_size as usize * 2)?;
@@ -82,6 +88,26 @@ impl<R: GpuRuntime> GpuExperts<R> {
         device.launch(&mut stream.queue, &self.combine, LaunchShape::linear(num_tokens, device.threads()), &args)
     }
 
+    /// Quantised rows of tokens, one for each sorted pair: an expert's lie side by side.
+    fn gathered(
+        &self,
+        device: &Device<R>,
+        stream: &mut GpuStream<R>,
+        input: Input,
+        (pairs, num_pairs, top_k): (u64, u32, u32),
+    ) -> Result<Input, StepError> {
+        let num_groups = self.routed.hidden_size().div_ceil(FP8_BLOCK as u32);
+        let codes = stream.scratch(device, Slot::SortedCodes, num_pairs as usize * input.stride as usize)?;
+        let scales = stream.scratch(device, Slot::SortedCodeScales, num_pairs as usize * num_groups as usize * 4)?;
+        let addresses = [input.address, input.scales, pairs, codes, scales].map(Arg::Ptr);
+        let [from, from_scales, pairs, to, to_scales] = addresses;
+        let [top_k, stride, num_groups] = [top_k, input.stride, num_groups].map(Arg::U32);
+        let args = [from, from_scales, pairs, to, to_scales, top_k, stride, num_groups];
+        let shape = LaunchShape::linear(num_pairs, device.threads());
+        device.launch(&mut stream.queue, &self.gather, shape, &args)?;
+        Ok(Input { address: codes, scales, num_rows: num_pairs, stride: input.stride })
+    }
+
     /// Sorts the pairs by expert and cuts them into tiles.
     fn plan(
         &self,
@@ -90,7 +116,9 @@ impl<R: GpuRuntime> GpuExperts<R> {
         choice: Choice,
         num_pairs: u32,
     ) -> Result<ExpertRows, StepError> {
-        let tile_rows = self.routed.tile_rows(num_pairs.div_ceil(self.num_experts));
+        let rows_per_expert = num_pairs.div_ceil(self.num_experts);
+        let wide_rows = self.routed.wide_tile_rows(device, num_pairs / choice.top_k, rows_per_expert);
+        let tile_rows = wide_rows.unwrap_or_else(|| self.routed.tile_rows(rows_per_expert));
         // Every expert's last tile may be short, but none is empty.
         let num_tiles = num_pairs.min(self.num_experts + num_pairs / tile_rows);
         let pairs = stream.scratch(device, Slot::Pairs, num_pairs as usize * 4)?;
@@ -101,6 +129,6 @@ impl<R: GpuRuntime> GpuExperts<R> {
         let shape = LaunchShape::linear(1, device.threads()).with_shared(shared_bytes);
         let args = [ids, pairs_arg, tiles_arg, count, experts, rows, max];
         device.launch(&mut stream.queue, &self.plan, shape, &args)?;
-        Ok(ExpertRows { tiles, pairs, num_tiles, tile_rows, gather: 0, scatter: false })
+        Ok(ExpertRows { tiles, pairs, num_tiles, tile_rows, gather: 0, scatter: false, is_wide: wide_rows.is_some() })
     }
 }

@@ -9,6 +9,7 @@ use crate::matrix::{Matrices, ROW_MULTIPLE};
 use crate::product::{Family, Input, Kernels, Output, ProductKernels, Rows};
 use crate::runtime::GpuRuntime;
 use crate::scratch::{GpuStream, Slot};
+use crate::wide::Wide;
 
 /// Prepared gated FFNs of equal shape.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub struct GpuFfn<R: GpuRuntime> {
     gate: Matrices<R>,
     up: Matrices<R>,
     gate_up: ProductKernels<R::Kernel>,
+    gate_up_wide: Wide<R>,
     down: GpuLinear<R>,
 }
 
@@ -36,7 +38,16 @@ impl<R: GpuRuntime> GpuFfn<R> {
             ));
         }
         let gate_up = ProductKernels::new(device, Family::GateUp, &gate)?;
-        Ok(Self { gate, up, gate_up, down: GpuLinear::of_matrices(device, Matrices::of_many(device, down)?)? })
+        let gate_up_wide = Wide::new(device, gate_up.takes_codes(), &[&gate, &up])?;
+        let down = GpuLinear::of_matrices(device, Matrices::of_many(device, down)?)?;
+        Ok(Self { gate, up, gate_up, gate_up_wide, down })
+    }
+
+    /// Rows of an expert's tiles where the device has its own kernels for `num_rows` tokens, of which each expert has
+    /// about `rows_per_expert`.
+    pub(crate) fn wide_tile_rows(&self, device: &Device<R>, num_rows: u32, rows_per_expert: u32) -> Option<u32> {
+        self.down.wide().tile_rows(device, num_rows, rows_per_expert)?;
+        self.gate_up_wide.tile_rows(device, num_rows, rows_per_expert)
     }
 
     /// Rows of an expert's tiles where each expert has about `rows_per_expert`.
@@ -81,7 +92,13 @@ impl<R: GpuRuntime> GpuFfn<R> {
         let stride = self.gate.n.next_multiple_of(ROW_MULTIPLE as u32);
         let hidden = stream.scratch(device, Slot::Hidden, num_rows as usize * stride as usize * 2)?;
         let to_hidden = Output { address: hidden, cols: stride, stride, is_f32: false };
-        device.product(stream, &self.gate_up, &[&self.gate, &self.up], (input, to_hidden), inner_rows)?;
+        match self.gate_up_wide.for_rows(input, inner_rows) {
+            Some(wide) => device.wide_product(stream, wide, (input, to_hidden), inner_rows)?,
+            None => {
+                let weights = [&self.gate, &self.up];
+                device.product(stream, &self.gate_up, &weights, (input, to_hidden), inner_rows)?;
+            }
+        }
         let hidden = Input { address: hidden, scales: 0, num_rows, stride };
         let slots = [Slot::InnerCodes, Slot::InnerCodeScales];
         let hidden = self.down.quantised((device, kernels), stream, hidden, slots)?;

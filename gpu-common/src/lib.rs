@@ -37,6 +37,7 @@ mod options;
 mod product;
 mod runtime;
 mod scratch;
+mod wide;
 
 pub use backend::GpuBackend;
 pub use experts::GpuExperts;
@@ -48,3 +49,4 @@ pub use norm::GpuNorm;
 pub use options::GpuOptions;
 pub use runtime::{Arg, Fp8, GpuInfo, GpuRuntime, LaunchShape};
 pub use scratch::GpuStream;
+pub use wide::{WideExperts, WideRows, WideWeights};

@@ -8,12 +8,14 @@ use crate::matrix::{Matrices, format_name};
 use crate::product::{Family, Input, Kernels, Output, ProductKernels, Rows};
 use crate::runtime::{Arg, GpuRuntime, LaunchShape};
 use crate::scratch::{GpuStream, Slot};
+use crate::wide::Wide;
 
 /// A prepared linear weight.
 #[derive(Debug)]
 pub struct GpuLinear<R: GpuRuntime> {
     pub(crate) weight: Matrices<R>,
     kernels: ProductKernels<R::Kernel>,
+    wide: Wide<R>,
 }
 
 impl<R: GpuRuntime> GpuLinear<R> {
@@ -23,7 +25,13 @@ impl<R: GpuRuntime> GpuLinear<R> {
 
     pub(crate) fn of_matrices(device: &Device<R>, weight: Matrices<R>) -> Result<Self, PrepareError> {
         let kernels = ProductKernels::new(device, Family::Linear, &weight)?;
-        Ok(Self { weight, kernels })
+        let wide = Wide::new(device, kernels.takes_codes(), &[&weight])?;
+        Ok(Self { weight, kernels, wide })
+    }
+
+    /// The device's own kernels for many rows, if it has them for this weight.
+    pub(crate) fn wide(&self) -> &Wide<R> {
+        &self.wide
     }
 
     /// The input of an op as this weight takes it: quantised by its scheme where the backend does that.
@@ -55,7 +63,10 @@ impl<R: GpuRuntime> GpuLinear<R> {
         output: Output,
         rows: Rows,
     ) -> Result<(), StepError> {
-        device.product(stream, &self.kernels, &[&self.weight], (input, output), rows)
+        match self.wide.for_rows(input, rows) {
+            Some(wide) => device.wide_product(stream, wide, (input, output), rows),
+            None => device.product(stream, &self.kernels, &[&self.weight], (input, output), rows),
+        }
     }
 
     /// As many columns as the weight has rows, side by side.

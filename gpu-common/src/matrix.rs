@@ -6,6 +6,7 @@ use half::bf16;
 
 use crate::device::{Device, Memory, Write};
 use crate::runtime::{Arg, GpuRuntime};
+use crate::wide::WideWeights;
 
 /// Kernels load this many bytes at once; rows are padded to it.
 const VEC_BYTES: usize = 16;
@@ -23,6 +24,7 @@ pub(crate) struct Matrices<R: GpuRuntime> {
     pub(crate) k: u32,
     row_bytes: u32,
     group: u32,
+    count: u32,
     /// From matrix to matrix.
     matrix_bytes: u32,
     matrix_scales: u32,
@@ -106,6 +108,7 @@ impl<R: GpuRuntime> Matrices<R> {
             k: device.kernel_size(shape.in_features, "columns of a weight")?,
             row_bytes: device.kernel_size(row_bytes, "a row of a weight")?,
             group: device.kernel_size(group, "an INT4 group")?,
+            count: device.kernel_size(weights.len(), "matrices")?,
             matrix_bytes: step(matrix_bytes)?,
             matrix_scales: step(matrix_scales)?,
             values,
@@ -137,6 +140,7 @@ impl<R: GpuRuntime> Matrices<R> {
             k: device.kernel_size(k, "columns of a weight")?,
             row_bytes: device.kernel_size(row_bytes, "a row of a weight")?,
             group: 1,
+            count: device.kernel_size(count, "matrices")?,
             matrix_bytes: device.kernel_size(matrix_bytes, "a head")?,
             matrix_scales: 0,
             values,
@@ -147,6 +151,21 @@ impl<R: GpuRuntime> Matrices<R> {
     /// Values and scales.
     pub(crate) fn pointers(&self) -> [Arg; 2] {
         [self.values.arg(), self.scales.as_ref().map_or(Arg::Ptr(0), Memory::arg)]
+    }
+
+    /// As a device's own kernels for many quantised rows take them; `None` where the format is none of theirs.
+    pub(crate) fn wide(&self) -> Option<WideWeights> {
+        match (self.format, self.scheme, &self.scales) {
+            (WeightFormat::Fp8Block, ActivationScheme::Fp8Group { .. }, Some(scales)) => Some(WideWeights {
+                values: self.values.address(),
+                scales: scales.address(),
+                count: self.count,
+                n: self.n,
+                k: self.k,
+                row_bytes: self.row_bytes,
+            }),
+            _ => None,
+        }
     }
 
     /// n, k, bytes of a row, INT4 group.

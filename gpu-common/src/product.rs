@@ -180,6 +180,8 @@ pub(crate) struct ExpertRows {
     pub(crate) gather: u32,
     /// Row i of the result is that of its pair.
     pub(crate) scatter: bool,
+    /// The tiles are those of a wide product ([`Wide`](crate::wide::Wide)).
+    pub(crate) is_wide: bool,
 }
 
 impl<R: GpuRuntime> Device<R> {

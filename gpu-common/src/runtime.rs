@@ -4,6 +4,8 @@ use std::fmt::Debug;
 
 use engine_core::backend::{PrepareError, StepError};
 
+use crate::wide::{WideRows, WideWeights};
+
 /// A device as its driver describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuInfo {
@@ -97,6 +99,8 @@ pub trait GpuRuntime: Debug + Send + Sync + 'static {
     type Kernel: Clone + Debug + Send + Sync;
     /// Captured work.
     type Graph: Debug + Send;
+    /// A prepared product for many rows ([`GpuRuntime::prepare_wide`]); `Infallible` where there is none.
+    type Wide: Debug + Send + Sync;
 
     /// The device.
     fn info(&self) -> &GpuInfo;
@@ -106,6 +110,22 @@ pub trait GpuRuntime: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`PrepareError::Unsupported`] naming kernel and architecture where the device's image lacks it.
     fn kernel(&self, family: &'static str, name: &str) -> Result<Self::Kernel, PrepareError>;
+
+    /// Prepares the device's own kernels for products of many quantised rows: `x Wᵀ` for one weight,
+    /// `silu(x W0ᵀ) ⊙ x W1ᵀ` for two of one shape. `None` where the device has none, or none for this shape.
+    ///
+    /// # Errors
+    /// Where the device's image lacks what it should have, or the driver fails.
+    fn prepare_wide(&self, weights: &[WideWeights]) -> Result<Option<Self::Wide>, PrepareError>;
+
+    /// Rows of the tiles into which rows of several matrices are cut when each has about `rows_per_matrix`.
+    fn wide_tile_rows(&self, wide: &Self::Wide, rows_per_matrix: u32) -> u32;
+
+    /// Queues a prepared product. The caller vouches for the addresses as in [`GpuRuntime::launch`].
+    ///
+    /// # Errors
+    /// From the driver.
+    fn launch_wide(&self, stream: &mut Self::Stream, wide: &Self::Wide, rows: &WideRows) -> Result<(), StepError>;
 
     /// Allocates device memory, aligned to 256 bytes, contents unspecified. `what` goes into the error.
     ///

@@ -14,6 +14,9 @@ pub(crate) enum Slot {
     /// The op's input, quantised, and its scales.
     Codes,
     CodeScales,
+    /// The same, a row for each pair of token and choice, sorted by expert.
+    SortedCodes,
+    SortedCodeScales,
     /// What is quantised inside an op: several products may still read the input.
     InnerCodes,
     InnerCodeScales,

@@ -94,6 +94,27 @@ fn ops_on_sm_90() {
     conforms("sm_90");
 }
 
+/// A kernel that cannot be launched is missed where it is used, and nowhere else.
+#[test]
+fn prompts_of_fp8_go_through_hoppers_own_kernels_on_hopper_alone() {
+    for (kernel, case) in [
+        ("linear_fp8_wgmma", "linear/fp8/576x136/rows 100"),
+        ("gate_up_fp8_wgmma", "ffn/fp8/hidden 160 width 320/rows 130"),
+        ("gate_up_fp8_wgmma", "moe_experts/fp8/shared 1/2 of 8, same for all/rows 150"),
+        ("linear_fp8_wgmma", "moe_experts/fp8/shared 1/2 of 8, same for all/rows 150"),
+    ] {
+        let fault = format!("kernel:{kernel}");
+        let without = |profile: &str| {
+            let variables = [("CUDA_EMULATOR_PROFILE", profile), ("CUDA_EMULATOR_FAULT", &fault)];
+            Driver::emulated().check(&["cuda", "ops", case], &variables)
+        };
+        without("sm_90").expect(1, &[&format!("injected: kernel {kernel}"), "device lost"]);
+        without("sm_89").expect(0, &["0 failed"]);
+    }
+    let few_rows = ["cuda", "ops", "linear/fp8/576x136/rows 17"];
+    Driver::emulated().check(&few_rows, &[("CUDA_EMULATOR_FAULT", "kernel:linear_fp8_wgmma")]).expect(0, &["0 failed"]);
+}
+
 #[test]
 fn the_runtime_keeps_its_promises() {
     for profile in ["sm_80", "sm_89", "sm_90"] {

@@ -7,7 +7,7 @@ use cudarc::driver::sys;
 use super::{DriverError, check};
 
 /// Every function that this crate calls. A test compares the list with the sources.
-const SYMBOLS: [&str; 33] = [
+const SYMBOLS: [&str; 34] = [
     "cuCtxSetCurrent",
     "cuCtxSynchronize",
     "cuDeviceGet",
@@ -41,6 +41,7 @@ const SYMBOLS: [&str; 33] = [
     "cuStreamDestroy_v2",
     "cuStreamEndCapture",
     "cuStreamSynchronize",
+    "cuTensorMapEncodeTiled",
 ];
 
 /// What of the driver is missing.
@@ -96,6 +97,7 @@ mod tests {
             include_str!("mod.rs"),
             include_str!("module.rs"),
             include_str!("stream.rs"),
+            include_str!("tensor_map.rs"),
         ];
         let mut names: Vec<&str> = sources
             .into_iter()

@@ -10,6 +10,7 @@ mod library;
 mod memory;
 mod module;
 mod stream;
+mod tensor_map;
 
 pub(crate) use context::{Context, Device};
 pub(crate) use graph::ExecutableGraph;
@@ -17,6 +18,7 @@ pub(crate) use library::{Absence, initialise, version};
 pub(crate) use memory::{Allocation, Pinned};
 pub(crate) use module::{Function, Module};
 pub(crate) use stream::{MAX_ARGUMENTS, Stream};
+pub(crate) use tensor_map::{ByteMatrix, TensorMap};
 
 use cudarc::driver::sys::CUresult;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cudarc::driver::sys::{self, CUstream, CUstream_flags, CUstreamCaptureMode};
 use gpu_common::LaunchShape;
 
-use super::{Allocation, Context, DriverError, ExecutableGraph, Function, Pinned, check, report_drop};
+use super::{Allocation, Context, DriverError, ExecutableGraph, Function, Pinned, TensorMap, check, report_drop};
 
 /// Most parameters of a kernel: enough for all there are, so that a launch allocates nothing.
 pub(crate) const MAX_ARGUMENTS: usize = 40;
@@ -67,17 +67,19 @@ impl Stream {
         Ok(())
     }
 
-    /// Queues a kernel. `arguments` are the values, each in the low bytes of a word; the caller has compared their number
-    /// and sizes with the kernel's parameters, and answers for the addresses among them.
+    /// Queues a kernel. `maps` are its first arguments, `words` the values of the others, each in the low bytes of a word;
+    /// the caller has compared their number and sizes with the kernel's parameters, and answers for the addresses.
     pub(crate) fn launch(
         &mut self,
         function: &Function,
         shape: LaunchShape,
-        arguments: &[u64],
+        (maps, words): (&[TensorMap], &[u64]),
     ) -> Result<(), DriverError> {
         let mut addresses = [ptr::null_mut::<c_void>(); MAX_ARGUMENTS];
+        let word = |word: &u64| ptr::from_ref(word).cast_mut().cast();
+        let arguments = maps.iter().map(TensorMap::as_argument).chain(words.iter().map(word));
         for (address, argument) in addresses.iter_mut().zip(arguments) {
-            *address = ptr::from_ref(argument).cast_mut().cast();
+            *address = argument;
         }
         self.context.bind()?;
         let LaunchShape { grid, block, shared_bytes } = shape;

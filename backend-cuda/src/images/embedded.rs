@@ -78,6 +78,16 @@ pub(super) static FAMILIES: &[Family] = &[
         Image { architecture: "sm_100a", num_bytes: 1071840, zlib: include_bytes!("../../images/gate_up.sm_100a.cubin.z") },
         Image { architecture: "sm_120a", num_bytes: 1076704, zlib: include_bytes!("../../images/gate_up.sm_120a.cubin.z") },
     ] },
+    Family { name: "hopper_gemm", kernels: &[
+        KernelParameters { name: "gate_up_fp8_wgmma128", num_bytes: &[128, 128, 128, 8, 8, 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4] },
+        KernelParameters { name: "gate_up_fp8_wgmma256", num_bytes: &[128, 128, 128, 8, 8, 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4] },
+        KernelParameters { name: "gate_up_fp8_wgmma64", num_bytes: &[128, 128, 128, 8, 8, 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4] },
+        KernelParameters { name: "linear_fp8_wgmma128", num_bytes: &[128, 128, 128, 8, 8, 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4] },
+        KernelParameters { name: "linear_fp8_wgmma256", num_bytes: &[128, 128, 128, 8, 8, 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4] },
+        KernelParameters { name: "linear_fp8_wgmma64", num_bytes: &[128, 128, 128, 8, 8, 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4] },
+    ], images: &[
+        Image { architecture: "sm_90a", num_bytes: 289936, zlib: include_bytes!("../../images/hopper_gemm.sm_90a.cubin.z") },
+    ] },
     Family { name: "linear", kernels: &[
         KernelParameters { name: "linear_bf16_a16_m1", num_bytes: &[8, 8, 8, 8, 8, 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4] },
         KernelParameters { name: "linear_bf16_a16_m4", num_bytes: &[8, 8, 8, 8, 8, 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4] },
@@ -150,15 +160,16 @@ pub(super) static FAMILIES: &[Family] = &[
         Image { architecture: "sm_120a", num_bytes: 27656, zlib: include_bytes!("../../images/norm.sm_120a.cubin.z") },
     ] },
     Family { name: "quant", kernels: &[
+        KernelParameters { name: "gather_codes", num_bytes: &[8, 8, 8, 8, 8, 4, 4, 4] },
         KernelParameters { name: "quantise_fp8", num_bytes: &[8, 8, 8, 4, 4, 4, 4, 4] },
         KernelParameters { name: "quantise_int8", num_bytes: &[8, 8, 8, 4, 4, 4] },
     ], images: &[
-        Image { architecture: "sm_80", num_bytes: 18800, zlib: include_bytes!("../../images/quant.sm_80.cubin.z") },
-        Image { architecture: "sm_86", num_bytes: 18672, zlib: include_bytes!("../../images/quant.sm_86.cubin.z") },
-        Image { architecture: "sm_89", num_bytes: 18672, zlib: include_bytes!("../../images/quant.sm_89.cubin.z") },
-        Image { architecture: "sm_90a", num_bytes: 20048, zlib: include_bytes!("../../images/quant.sm_90a.cubin.z") },
-        Image { architecture: "sm_100a", num_bytes: 24560, zlib: include_bytes!("../../images/quant.sm_100a.cubin.z") },
-        Image { architecture: "sm_120a", num_bytes: 24840, zlib: include_bytes!("../../images/quant.sm_120a.cubin.z") },
+        Image { architecture: "sm_80", num_bytes: 21232, zlib: include_bytes!("../../images/quant.sm_80.cubin.z") },
+        Image { architecture: "sm_86", num_bytes: 21232, zlib: include_bytes!("../../images/quant.sm_86.cubin.z") },
+        Image { architecture: "sm_89", num_bytes: 21232, zlib: include_bytes!("../../images/quant.sm_89.cubin.z") },
+        Image { architecture: "sm_90a", num_bytes: 22808, zlib: include_bytes!("../../images/quant.sm_90a.cubin.z") },
+        Image { architecture: "sm_100a", num_bytes: 30616, zlib: include_bytes!("../../images/quant.sm_100a.cubin.z") },
+        Image { architecture: "sm_120a", num_bytes: 30688, zlib: include_bytes!("../../images/quant.sm_120a.cubin.z") },
     ] },
     Family { name: "sample", kernels: &[
         KernelParameters { name: "argmax", num_bytes: &[8, 8, 4, 4] },

@@ -20,6 +20,10 @@ constexpr std::size_t STACK_BYTES = 64 << 10;
 // Of one asynchronous copy.
 constexpr std::size_t COPY_BYTES = 16;
 
+// Where the window of shared memory begins, as instructions count: kernels that need more than 16 bytes of alignment see to
+// it themselves.
+constexpr std::uint32_t SHARED_WINDOW = 1040;
+
 // The order in which threads start: ascending, descending, or one of many shuffles.
 std::vector<std::uint32_t> starting_order(std::uint32_t num_threads, std::uint32_t order) {
   std::vector<std::uint32_t> threads(num_threads);
@@ -86,6 +90,8 @@ void Block::prepare(std::uint32_t shared_bytes, std::uint32_t order) {
     copies.copies.clear();
     copies.group_ends.clear();
   }
+
+  async_.prepare(num_threads_, order);
   shared_bytes_ = shared_bytes;
   shared_.resize(shared_bytes + GUARD_BYTES);
   std::memset(shared_.data(), POISON, shared_bytes);
@@ -176,7 +182,9 @@ std::uint32_t Block::ready_at(std::uint32_t offset) const {
 }
 
 void Block::switch_to_next() {
-  if (num_ready_ == 0) fail_deadlock();
+  while (num_ready_ == 0) {
+    if (!async_.complete_one(*this)) fail_deadlock();
+  }
   Fiber& from = fibers_[current_];
   current_ = pop_ready();
   switch_fiber(from, fibers_[current_]);
@@ -220,6 +228,20 @@ void Block::wait_for_copies(std::uint32_t num_under_way) {
   for (std::size_t& end : group_ends) end -= num_copies;
 }
 
+std::uint32_t Block::shared_address(const void* place) const {
+  return SHARED_WINDOW + std::uint32_t(static_cast<const unsigned char*>(place) - shared_.data());
+}
+
+unsigned char* Block::at_shared_address(std::uint32_t address, std::uint32_t num_bytes) {
+  const std::uint32_t start = address - SHARED_WINDOW;
+  if (address < SHARED_WINDOW || start > shared_bytes_ || num_bytes > shared_bytes_ - start) {
+    fail(STATUS_SHARED_MEMORY, std::to_string(num_bytes) + " bytes at shared address " + std::to_string(address) +
+                                   ", which holds " + std::to_string(shared_bytes_) + " from " +
+                                   std::to_string(SHARED_WINDOW));
+  }
+  return shared_.data() + start;
+}
+
 void Block::fail(Status status, std::string message) {
   status_ = status;
   message_ = std::move(message);
@@ -243,11 +265,13 @@ void Block::fail_deadlock() {
     message +=
         ", " + std::to_string(waves_[i].waiting.size()) + " of wave " + std::to_string(i) + " in a " + waves_[i].what;
   }
-  fail(STATUS_DEADLOCK, message);
+  fail(STATUS_DEADLOCK, message + async_.waiting());
 }
 
 // Runs on the launcher's own stack.
 void Block::check_guards() {
+  message_ = async_.unfinished();
+  if (!message_.empty()) status_ = STATUS_ASYNC;
   if (!is_guard(shared_.data() + shared_bytes_)) {
     status_ = STATUS_SHARED_MEMORY;
     message_ = "the kernel wrote past its " + std::to_string(shared_bytes_) + " bytes of shared memory";

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "async.h"
 #include "fiber.h"
 
 namespace gk_host {
@@ -48,6 +49,8 @@ enum Status {
   STATUS_SHARED_MEMORY = 5,
   STATUS_MISALIGNED = 6,
   STATUS_STACK_OVERFLOW = 7,
+  // A rule of asynchronous copies and products was broken.
+  STATUS_ASYNC = 8,
 };
 
 class Block {
@@ -79,6 +82,19 @@ class Block {
   void commit_copies();
   // Waits for all groups of the running thread but the last `num_under_way`.
   void wait_for_copies(std::uint32_t num_under_way);
+
+  // Shared memory as instructions name it: a window that begins at no round address.
+  std::uint32_t shared_address(const void* place) const;
+  unsigned char* at_shared_address(std::uint32_t address, std::uint32_t num_bytes);
+
+  Async& async() { return async_; }
+
+  // Suspends the running thread until somebody else unparks it.
+  void park() { switch_to_next(); }
+  void unpark(std::uint32_t thread) { push_ready(thread); }
+
+  // Ends the block.
+  [[noreturn]] void fail(Status status, std::string message);
 
   void check_alignment(const void* address, std::size_t alignment) {
     if (reinterpret_cast<std::uintptr_t>(address) % alignment != 0) fail_misaligned(address, alignment);
@@ -125,7 +141,6 @@ class Block {
   void prepare(std::uint32_t shared_bytes, std::uint32_t order);
   void release_block();
   void switch_to_next();
-  [[noreturn]] void fail(Status status, std::string message);
   [[noreturn]] void fail_misaligned(const void* address, std::size_t alignment);
   [[noreturn]] void fail_deadlock();
   void check_guards();
@@ -153,6 +168,8 @@ class Block {
   std::vector<Wave> waves_;
   std::vector<unsigned char> shared_;
   std::vector<Copies> copies_;
+
+  Async async_;
 };
 
 // The block that this OS thread is running.

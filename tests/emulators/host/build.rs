@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let mut build = compiler(&kernels);
-    for file in ["block.cpp", "fiber.cpp", "launch.cpp"] {
+    for file in ["async.cpp", "block.cpp", "fiber.cpp", "launch.cpp"] {
         build.file(kernels.join("host").join(file));
     }
     // Kernels are entered into a registry by constructors, so nothing refers to them by name.
@@ -56,6 +56,8 @@ fn families(kernels: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
 fn compiler(kernels: &Path) -> cc::Build {
     let mut build = cc::Build::new();
     build.cpp(true).std("c++17").opt_level(3).include(kernels).warnings(true).extra_warnings(true);
+    // Nothing is linked with what another compiler passes by value.
+    build.flag_if_supported("-Wno-psabi");
     // Unrolling is asked for in the device compilers' words. Sums are not contracted, so that every x86-64 gives the same.
     build.flag("-Wno-unknown-pragmas").flag("-ffp-contract=off").flag_if_supported("-ftls-model=initial-exec");
     build

@@ -58,6 +58,11 @@ pub(super) fn cases() -> Vec<ExpertsCase> {
     for routing in [Pattern::SameForAll, Pattern::EvenOnly] {
         cases.extend([Format::F32, Format::Fp8].map(|format| ExpertsCase { format, routing, rows: 19, ..base }));
     }
+    // Rows of a prompt, for devices that have other kernels for FP8 then: few and many an expert, none for some.
+    for (routing, top_k, rows) in [(Pattern::Random, 2, 70), (Pattern::SameForAll, 2, 150), (Pattern::EvenOnly, 3, 200)]
+    {
+        cases.push(ExpertsCase { format: Format::Fp8, routing, top_k, rows, ..base });
+    }
     for (num_experts, top_k) in [(1, 1), (8, 8), (64, 6)] {
         cases.push(ExpertsCase { num_experts, top_k, rows: 9, ..base });
     }

@@ -54,6 +54,10 @@ pub(super) fn cases() -> Vec<FfnCase> {
             cases.extend([1, 3, 33].map(|rows| FfnCase { format, hidden, width, rows }));
         }
     }
+    // Rows of a prompt, for devices that have other kernels for FP8 then.
+    for (hidden, width) in [(160, 320), (136, 104)] {
+        cases.extend([70, 130].map(|rows| FfnCase { format: Format::Fp8, hidden, width, rows }));
+    }
     cases
 }
 

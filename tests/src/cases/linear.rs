@@ -26,6 +26,8 @@ enum Op {
 /// block; the widths of real experts and of a dense FFN whose last input group is ragged.
 const SHAPES: [(usize, usize); 6] = [(8, 16), (160, 256), (576, 136), (64, 96), (40, 1408), (24, 10944)];
 const ROWS: [usize; 6] = [1, 2, 3, 8, 17, 64];
+/// Rows of a prompt, for devices that have other kernels for FP8 then: no whole number of tiles of 64 or 128.
+const PROMPT_ROWS: [usize; 2] = [100, 300];
 
 pub(super) fn cases() -> Vec<LinearCase> {
     let mut cases = Vec::new();
@@ -33,6 +35,9 @@ pub(super) fn cases() -> Vec<LinearCase> {
         for (out, inp) in SHAPES {
             cases.extend(ROWS.map(|rows| LinearCase { op: Op::Linear, format, out, inp, rows }));
         }
+    }
+    for (out, inp) in [SHAPES[1], SHAPES[2]] {
+        cases.extend(PROMPT_ROWS.map(|rows| LinearCase { op: Op::Linear, format: Format::Fp8, out, inp, rows }));
     }
     for format in [Format::F32, Format::Bf16] {
         cases.extend([1, 5].map(|rows| LinearCase { op: Op::Logits, format, out: 1030, inp: 160, rows }));

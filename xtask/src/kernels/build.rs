@@ -8,11 +8,11 @@ use std::thread;
 use cubin::Image;
 use sha2::{Digest as _, Sha256};
 
+use super::KernelsError;
 use super::log::Log;
 use super::manifest::{Compiler, FamilyImages, ImageEntry, KernelEntry, Manifest};
 use super::nvrtc::{Nvrtc, Source};
-use super::sources::Family;
-use super::{ARCHITECTURES, KernelsError};
+use super::sources::{Family, architectures};
 
 /// `-v` makes the assembler say what each kernel takes.
 const OPTIONS: [&str; 2] = ["--std=c++17", "--ptxas-options=-v"];
@@ -49,8 +49,8 @@ impl Earlier {
         let Manifest { compiler: earlier, options, families } = &self.manifest;
         let found = families.iter().find(|found| found.family == family.name)?;
         let is_same = earlier == compiler && *options == OPTIONS && found.source_sha256 == source_sha256(family);
-        let architectures = found.images.iter().map(|image| image.architecture.as_str());
-        if !is_same || !architectures.eq(ARCHITECTURES) {
+        let compiled = found.images.iter().map(|image| image.architecture.as_str());
+        if !is_same || !compiled.eq(architectures(&family.name).iter().copied()) {
             return None;
         }
         let file = |image: &ImageEntry| Some((image.file.clone(), self.images.get(&image.file)?.clone()));
@@ -74,7 +74,7 @@ pub(super) fn compile(
     let jobs: Vec<(&Family, &'static str)> = families
         .iter()
         .filter(|family| kept(family).is_none())
-        .flat_map(|family| ARCHITECTURES.map(|architecture| (family, architecture)))
+        .flat_map(|family| architectures(&family.name).iter().map(move |architecture| (family, *architecture)))
         .collect();
     let built = in_parallel(&jobs, |(family, architecture)| compile_one(nvrtc, family, architecture))?;
 
@@ -96,7 +96,7 @@ pub(super) fn compile(
             continue;
         }
         let mut images = Vec::new();
-        for built in built.by_ref().take(ARCHITECTURES.len()) {
+        for built in built.by_ref().take(architectures(&family.name).len()) {
             output.compiled.insert(built.entry.file.clone());
             output.images.insert(built.entry.file.clone(), built.compressed);
             output.performance_losses.extend(built.performance_losses);

@@ -98,7 +98,7 @@ fn differing_parameters(family: &FamilyImages) -> Vec<String> {
     found
 }
 
-/// A kernel exists on every architecture: what the Rust side finds on one (the emulated driver has three of them) it finds
+/// A kernel exists on every architecture of its family: what the Rust side finds on one (the emulated driver has three of them) it finds
 /// on all.
 fn missing_kernels(family: &FamilyImages) -> Vec<String> {
     let names = family.kernel_names();

@@ -37,6 +37,9 @@ pub(super) struct Rule {
 
 /// Kernels that go through the bf16 tiles of tile.h.
 const TILES: &[&str] = &["_t16", "_t64"];
+/// Kernels of hopper_gemm.cu.
+const WGMMA: &[&str] = &["_wgmma64", "_wgmma128", "_wgmma256"];
+
 pub(super) const RULES: &[Rule] = &[
     Rule {
         kernels: Kernels::All,
@@ -61,6 +64,18 @@ pub(super) const RULES: &[Rule] = &[
         verdict: Verdict::Required,
         words: &["HMMA", "16816", "F32", "BF16"],
         reason: "attention multiplies tiles by the tensor cores",
+    },
+    Rule {
+        kernels: Kernels::EndingIn(WGMMA),
+        verdict: Verdict::Required,
+        words: &["QGMMA", "F32", "E4M3", "E4M3"],
+        reason: "FP8 is multiplied by a warpgroup's tensor cores, not widened",
+    },
+    Rule {
+        kernels: Kernels::EndingIn(WGMMA),
+        verdict: Verdict::Required,
+        words: &["UTMALDG", "2D"],
+        reason: "operands come by bulk copies",
     },
 ];
 
@@ -236,8 +251,9 @@ linear_bf16_a16_t16:
     #[test]
     fn a_rule_about_no_kernel_is_a_breach() {
         let tiles = Instructions::parse(TWO_KERNELS);
-        only(&idle_rules([&tiles].into_iter(), RULES), "attend_c");
+        let wide = image("linear_wgmma64", &[]);
+        only(&idle_rules([&tiles, &wide].into_iter(), RULES), "attend_c");
         let attention = image("attend_c36", &[]);
-        assert!(idle_rules([&tiles, &attention].into_iter(), RULES).is_empty());
+        assert!(idle_rules([&tiles, &attention, &wide].into_iter(), RULES).is_empty());
     }
 }

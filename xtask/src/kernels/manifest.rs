@@ -30,7 +30,7 @@ pub(super) struct FamilyImages {
     pub(super) family: String,
     /// Of the source and of all it includes.
     pub(super) source_sha256: String,
-    /// In the order of [`ARCHITECTURES`](super::ARCHITECTURES).
+    /// In the order of [`ARCHITECTURES`](super::ARCHITECTURES), of which a family may have one alone.
     pub(super) images: Vec<ImageEntry>,
 }
 

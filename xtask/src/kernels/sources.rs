@@ -16,6 +16,15 @@ pub(super) struct Family {
     pub(super) headers: BTreeMap<String, String>,
 }
 
+/// Families that use what one architecture alone has. All others are compiled for every one.
+const OF_ONE_ARCHITECTURE: [(&str, [&str; 1]); 1] = [("hopper_gemm", ["sm_90a"])];
+
+/// What a family is compiled for.
+pub(super) fn architectures(family: &str) -> &'static [&'static str] {
+    let own = OF_ONE_ARCHITECTURE.iter().find(|(name, _)| *name == family);
+    own.map_or(&super::ARCHITECTURES, |(_, architecture)| architecture)
+}
+
 impl Family {
     pub(super) fn file_name(&self) -> String {
         format!("{}.cu", self.name)

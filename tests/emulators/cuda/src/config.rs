@@ -13,6 +13,7 @@ pub const DRIVER: &str = "CUDA_EMULATOR_DRIVER";
 /// Device memory in bytes.
 pub const MEMORY: &str = "CUDA_EMULATOR_MEMORY";
 /// `alloc:N`, `launch:N` or `lost:N`: the N-th allocation or launch fails, the device is gone from the N-th call on.
+/// `kernel:NAME`: every launch of a kernel whose name begins so fails, which shows who uses it.
 pub const FAULT: &str = "CUDA_EMULATOR_FAULT";
 
 /// Limits of a generation.
@@ -47,6 +48,7 @@ pub(crate) enum Fault {
     Allocation(u64),
     Launch(u64),
     DeviceLost(u64),
+    Kernel(&'static str),
 }
 
 /// One emulated machine.
@@ -89,7 +91,10 @@ impl Config {
                 }
                 DRIVER => config.driver_version = value.parse().map_err(|_| wrong("a version such as 12090"))?,
                 MEMORY => config.memory_bytes = value.parse().map_err(|_| wrong("a number of bytes"))?,
-                FAULT => config.fault = Some(Fault::parse(value).ok_or_else(|| wrong("alloc:N, launch:N or lost:N"))?),
+                FAULT => {
+                    config.fault =
+                        Some(Fault::parse(value).ok_or_else(|| wrong("alloc:N, launch:N, lost:N or kernel:NAME"))?)
+                }
                 _ => {}
             }
         }
@@ -100,6 +105,10 @@ impl Config {
 impl Fault {
     fn parse(text: &str) -> Option<Self> {
         let (kind, count) = text.split_once(':')?;
+        if kind == "kernel" {
+            // There is one configuration per process, which holds it to its end.
+            return (!count.is_empty()).then(|| Self::Kernel(String::leak(count.to_owned())));
+        }
         let count = count.parse().ok().filter(|count| *count > 0)?;
         Some(match kind {
             "alloc" => Self::Allocation(count),

@@ -63,6 +63,11 @@ fn run_kernel(driver: &mut Driver, launch: &Launch) -> Outcome<()> {
         let message = format!("injected: launch {} ({}) fails", driver.num_launches, launch.kernel);
         return Err(Failure::new(status::LAUNCH_FAILED, message));
     }
+    if let Some(Fault::Kernel(name)) = driver.config.fault
+        && launch.kernel.starts_with(name)
+    {
+        return Err(Failure::new(status::LAUNCH_FAILED, format!("injected: kernel {} fails", launch.kernel)));
+    }
     let holders = driver.context()?.pointer_arguments(launch).map_err(|message| illegal(launch, message))?;
     // Threads start in another order with every launch: a missing barrier shows in some of them.
     let order = driver.num_launches as u32;

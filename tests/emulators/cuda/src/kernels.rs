@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use gpu_host::{KernelInfo, launch_kernel, registered_kernels};
+use gpu_host::{ArgValue, KernelInfo, launch_kernel, registered_kernels};
 
 use crate::module::Launch;
 
@@ -39,12 +39,7 @@ pub(crate) fn run(launch: &Launch, order: u32) -> Result<(), String> {
         return outcome;
     }
     let kernel = find(&launch.kernel).ok_or_else(|| format!("the host has no kernel {}", launch.kernel))?;
-    let mut values = vec![0_u64; launch.arguments.len()];
-    for (value, bytes) in values.iter_mut().zip(&launch.arguments) {
-        let mut word = [0; 8];
-        word[..bytes.len()].copy_from_slice(bytes);
-        *value = u64::from_le_bytes(word);
-    }
+    let mut values: Vec<ArgValue> = launch.arguments.iter().map(|bytes| ArgValue::new(bytes)).collect();
     // SAFETY: there is a value for each parameter: their sizes were compared with the image's when the module was loaded,
     // and the launch took as many as the image has. Addresses among them were found in live allocations. That a kernel
     // stays inside those is what is being tested: writes past them are found by guards.

@@ -8,6 +8,7 @@
 //! * [`memory`]: allocations with guards, full of NaN.
 //! * [`stream`]: work is queued and runs when somebody waits for it, as late as the rules allow.
 //! * [`module`]: images are the real ones; their entry points, parameters and limits are read from the file.
+//! * [`tensor_map`]: matrices as the copy engine of Hopper knows them.
 //! * [`kernels`]: the same kernel sources, compiled for the host, run under the name that the image has.
 //! * [`api`]: the C functions. Those that nothing here models answer `CUDA_ERROR_NOT_SUPPORTED` with their name.
 //!
@@ -24,6 +25,7 @@ mod kernels;
 mod memory;
 mod module;
 mod stream;
+mod tensor_map;
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use crate::abi::status;
 use crate::config::{Config, DEFAULT_SHARED_BYTES, MAX_BLOCK, MAX_GRID, MAX_REGISTERS, MAX_THREADS};
 use crate::driver::{Context, Failure, Outcome};
 use crate::kernels;
+use crate::tensor_map;
 
 /// A loaded image.
 #[derive(Debug)]
@@ -138,10 +139,17 @@ impl Context {
     }
 
     /// The allocations that a launch's pointers point into. Arguments of eight bytes are addresses: kernels have no other
-    /// parameters of that size. 0 stands for "none".
+    /// parameters of that size. 0 stands for "none". The matrix behind a tensor map lies in one allocation, whole.
     pub(crate) fn pointer_arguments(&self, launch: &Launch) -> Result<Vec<u64>, String> {
         let mut holders = Vec::new();
         for (index, bytes) in launch.arguments.iter().enumerate() {
+            if let Some(matrix) = tensor_map::matrix_behind(bytes) {
+                let (address, num_bytes) = matrix.map_err(|message| format!("argument {index} is {message}"))?;
+                let place = || self.memory.describe(address);
+                let outside = || format!("argument {index} maps {num_bytes} bytes at {address:#x}, {}", place());
+                holders.push(self.memory.holder(address..address + num_bytes).ok_or_else(outside)?);
+                continue;
+            }
             let Ok(bytes) = <[u8; 8]>::try_from(bytes.as_slice()) else { continue };
             let address = u64::from_le_bytes(bytes);
             if address == 0 {

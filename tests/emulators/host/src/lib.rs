@@ -16,4 +16,4 @@ mod sys;
 
 pub use memory::{HostMemory, Ledger};
 pub use runtime::{HostGraph, HostKernel, HostOptions, HostRuntime, HostStream};
-pub use sys::{Barrier, KernelInfo, barriers, launch_kernel, registered_kernels, skip_barrier};
+pub use sys::{ArgValue, Barrier, KernelInfo, barriers, launch_kernel, registered_kernels, skip_barrier};

@@ -1,13 +1,14 @@
 //! [`GpuRuntime`] over the host's kernels.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use engine_core::backend::{PrepareError, StepError, Unsupported};
-use gpu_common::{Arg, Fp8, GpuInfo, GpuRuntime, LaunchShape};
+use gpu_common::{Arg, Fp8, GpuInfo, GpuRuntime, LaunchShape, WideRows, WideWeights};
 
 use crate::memory::{HostMemory, Ledger};
-use crate::sys::{KernelInfo, launch_kernel, registered_kernels};
+use crate::sys::{ArgValue, KernelInfo, launch_kernel, registered_kernels};
 
 /// What GPU the host plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +88,7 @@ impl GpuRuntime for HostRuntime {
     type Stream = HostStream;
     type Kernel = HostKernel;
     type Graph = HostGraph;
+    type Wide = Infallible;
 
     fn info(&self) -> &GpuInfo {
         &self.info
@@ -101,6 +103,18 @@ impl GpuRuntime for HostRuntime {
                 action: "export it in gpu-common/kernels".into(),
             })
         })
+    }
+
+    fn prepare_wide(&self, _: &[WideWeights]) -> Result<Option<Infallible>, PrepareError> {
+        Ok(None)
+    }
+
+    fn wide_tile_rows(&self, wide: &Infallible, _: u32) -> u32 {
+        match *wide {}
+    }
+
+    fn launch_wide(&self, _: &mut HostStream, wide: &Infallible, _: &WideRows) -> Result<(), StepError> {
+        match *wide {}
     }
 
     fn alloc(&self, num_bytes: usize, what: &str) -> Result<HostMemory, StepError> {
@@ -157,12 +171,12 @@ impl GpuRuntime for HostRuntime {
         if shape.shared_bytes > self.info.max_shared_bytes {
             return Err(fail(format!("{} bytes of shared memory", shape.shared_bytes)));
         }
-        let mut values: Vec<u64> = args
+        let mut values: Vec<ArgValue> = args
             .iter()
             .map(|arg| match *arg {
-                Arg::Ptr(address) => address,
-                Arg::U32(value) => u64::from(value),
-                Arg::F32(value) => u64::from(value.to_bits()),
+                Arg::Ptr(address) => ArgValue::new(&address.to_le_bytes()),
+                Arg::U32(value) => ArgValue::new(&value.to_le_bytes()),
+                Arg::F32(value) => ArgValue::new(&value.to_le_bytes()),
             })
             .collect();
         let LaunchShape { grid, block, shared_bytes } = shape;

@@ -81,7 +81,25 @@ pub fn registered_kernels() -> Vec<KernelInfo> {
     }
 }
 
-/// Runs a kernel on the calling thread; `args` hold each argument's value in their first bytes.
+/// The value of an argument, in its first bytes: as large and as aligned as any parameter of a kernel.
+#[repr(C, align(64))]
+#[derive(Debug, Clone, Copy)]
+pub struct ArgValue([u8; Self::NUM_BYTES]);
+
+impl ArgValue {
+    /// Bytes of the largest parameter, a tensor map.
+    pub const NUM_BYTES: usize = 128;
+
+    /// # Panics
+    /// If there are more bytes than a parameter has.
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut value = [0; Self::NUM_BYTES];
+        value[..bytes.len()].copy_from_slice(bytes);
+        Self(value)
+    }
+}
+
+/// Runs a kernel on the calling thread; `args` hold each argument's value.
 ///
 /// # Safety
 /// `args` are as many and as large as the kernel's parameters, and the kernel accesses only memory that is there: addresses
@@ -94,7 +112,7 @@ pub unsafe fn launch_kernel(
     kernel: &KernelInfo,
     [grid, block]: [[u32; 3]; 2],
     shared_bytes: u32,
-    args: &mut [u64],
+    args: &mut [ArgValue],
     order: u32,
 ) -> Result<(), String> {
     let dim3 = |[x, y, z]: [u32; 3]| Dim3 { x, y, z };

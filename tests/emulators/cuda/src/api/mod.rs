@@ -13,6 +13,7 @@ pub(crate) mod launch;
 pub(crate) mod memory;
 pub(crate) mod module;
 pub(crate) mod stream;
+pub(crate) mod tensor_map;
 pub(crate) mod unsupported;
 
 use std::ffi::{CStr, c_char};

@@ -44,7 +44,7 @@ fn devices_are_counted_from_zero() {
 #[test]
 fn what_is_not_modelled_says_so() {
     let _machine = Machine::new();
-    assert_eq!(unsupported::cuTensorMapEncodeTiled(), status::NOT_SUPPORTED);
+    assert_eq!(unsupported::cuTensorMapReplaceAddress(), status::NOT_SUPPORTED);
     let mut value = 0;
     assert_eq!(devices::cuDeviceGetAttribute(&raw mut value, 9999, 0), status::NOT_SUPPORTED);
 }

@@ -8,6 +8,7 @@ mod faults;
 mod launches;
 mod lifetimes;
 mod order;
+mod tensor_maps;
 
 use std::ffi::c_void;
 use std::ptr;
