@@ -1,215 +1,333 @@
 // Causal attention on the paged latent cache, absorbed form: one key of Lkv + R values per position for all heads, and
 // its first Lkv values are the value.
 //
-// A query row is one token's head; a sequence's rows follow each other, token by token. A block takes 16 rows of one
-// sequence and a part of its positions, `tile_positions` at a time: scores of 16 x 16 tiles by the waves, an online
-// softmax by rows, then each wave adds to its own columns of the result. If a sequence is split over several blocks,
-// each leaves its unnormalised sum, largest score and sum of exponentials, and `merge_splits` puts them together.
-#include "tile.h"
+// A query row is one token's head; a sequence's rows follow each other, token by token. A block takes 16, 32 or 64 rows
+// of one sequence and a part of its positions, `tile_positions` at a time; the next tile is copied to shared memory while
+// this one is computed with. Each wave has 16 positions of a tile and some of its rows: scores stay in its registers,
+// only the largest of each row goes through shared memory. Then each wave adds to its own columns of the result. If a
+// sequence is split over several blocks, each leaves its unnormalised sum, largest score and sum of weights, and
+// `merge_splits` puts them together.
+#include "mla_attention.h"
 
 namespace gk {
 
 namespace {
 
-struct Attention {
-  const bf16* queries;
-  const bf16* cache;
-  const u32* block_table;
-  const u32* seq_lens;
-  const u32* query_start_loc;
-  // [row][padded_rank], or null if sequences are split.
-  bf16* out;
-  // [row][split][padded_rank] and [row][split][2].
-  float* partial_sums;
-  float* partial_stats;
-  u32 num_seqs, num_heads, padded_rank, width, block_size, max_blocks_per_seq, tile_positions, num_splits,
-      split_positions;
-  float scale;
+// 16-wide tiles of the result that a wave holds: a block has as many waves as the rank takes.
+constexpr u32 COLUMN_TILES = 4;
+
+// The block's shared memory.
+struct Tiles {
+  bf16* queries;
+  // Two tiles of positions.
+  bf16* keys;
+  bf16* weights;
+  // Of each 16 positions of a tile and each row: the largest score; at the end, sums of weights.
+  float* by_row;
+  // Where the positions that a row sees end.
+  u32* visible;
 };
 
-// Blocks of rows before sequence `seq`. As many blocks as this leaves a sequence are at least as many as it needs.
-GK_DEVICE u32 first_row_block(const Attention& p, u32 seq) {
-  return u32(u64(p.query_start_loc[seq]) * p.num_heads / TILE) + seq;
-}
+// A wave's part of a tile of scores: 16 positions, and up to SCORE_TILES row tiles. Position tiles are at most half as many
+// as waves.
+template <u32 ROW_TILES>
+struct Share {
+  static constexpr u32 SCORE_TILES = (ROW_TILES + 1) / 2;
 
-GK_DEVICE u32 sequence_of(const Attention& p, u32 row_block) {
-  u32 low = 0, high = p.num_seqs;
-  while (high - low > 1) {
-    const u32 middle = (low + high) / 2;
-    if (first_row_block(p, middle) <= row_block) {
-      low = middle;
+  GK_DEVICE explicit Share(const Attention& p) {
+    const u32 num_position_tiles = p.tile_positions / TILE;
+    position_tile = wave() % num_position_tiles;
+    first_row_tile = wave() / num_position_tiles * SCORE_TILES;
+    is_empty = first_row_tile >= ROW_TILES;
+  }
+
+  // Row of the block of row `tile_row` of row tile `i`.
+  GK_DEVICE u32 row(u32 i, u32 tile_row) const { return (first_row_tile + i) * TILE + tile_row; }
+
+  u32 position_tile, first_row_tile;
+  bool is_empty;
+};
+
+template <u32 ROW_TILES>
+class Attend {
+ public:
+  static constexpr u32 ROWS = ROW_TILES * TILE, SCORE_TILES = Share<ROW_TILES>::SCORE_TILES;
+
+  GK_DEVICE Attend(const Attention& p, const Part& part)
+      : p_(p), part_(part), share_(p), stride_(p.width + PAD), weight_stride_(p.tile_positions + PAD) {
+    Shared shared;
+    tiles_.queries = shared.take<bf16>(ROWS * stride_);
+    tiles_.keys = shared.take<bf16>(2 * p.tile_positions * stride_);
+    tiles_.weights = shared.take<bf16>(ROWS * weight_stride_);
+    tiles_.by_row = shared.take<float>(p.tile_positions / TILE * ROWS);
+    tiles_.visible = shared.take<u32>(ROWS);
+  }
+
+  GK_DEVICE void run() {
+    clear_all();
+    stage_queries(p_, part_, ROWS, tiles_.queries);
+    stage_keys(p_, part_, part_.start, tiles_.keys);
+    copy_async_commit();
+    if (thread() < ROWS) {
+      const u32 seen = part_.context_len + (part_.first_row + thread()) / p_.num_heads + 1;
+      tiles_.visible[thread()] = thread() < part_.num_rows ? min(part_.end, seen) : 0;
+    }
+    u32 turn = 0;
+    for (u32 first = part_.start; first < part_.end; first += p_.tile_positions, turn ^= 1) {
+      // The tile is there, and nobody reads the one before it any more.
+      copy_async_wait<0>();
+      sync();
+      const bf16* keys = tiles_.keys + turn * p_.tile_positions * stride_;
+      const u32 next = first + p_.tile_positions;
+      if (next < part_.end) stage_keys(p_, part_, next, tiles_.keys + (turn ^ 1) * p_.tile_positions * stride_);
+      copy_async_commit();
+      TileResult scores[SCORE_TILES];
+      if (!share_.is_empty) score(first, keys, scores);
+      sync();
+      rescale();
+      if (!share_.is_empty) weigh(scores);
+      sync();
+      add_values(keys);
+    }
+    write();
+  }
+
+ private:
+  GK_DEVICE void clear_all() {
+#pragma unroll
+    for (u32 r = 0; r < ROW_TILES; ++r) {
+#pragma unroll
+      for (u32 j = 0; j < LANE_ROWS; ++j) largest_[r][j] = neg_infinity();
+#pragma unroll
+      for (u32 c = 0; c < COLUMN_TILES; ++c) clear(results_[r][c]);
+    }
+#pragma unroll
+    for (u32 i = 0; i < SCORE_TILES; ++i) {
+#pragma unroll
+      for (u32 j = 0; j < LANE_ROWS; ++j) own_largest_[i][j] = neg_infinity(), own_sums_[i][j] = 0.0f;
+    }
+  }
+
+  // Scores of the wave's rows and positions, and the largest of each row.
+  GK_DEVICE void score(u32 first, const bf16* keys, TileResult (&scores)[SCORE_TILES]) {
+#pragma unroll
+    for (u32 i = 0; i < SCORE_TILES; ++i) clear(scores[i]);
+    const bf16* own_keys = keys + share_.position_tile * TILE * stride_;
+    const bf16* own_queries = tiles_.queries + share_.row(0, 0) * stride_;
+#pragma unroll 4
+    for (u32 k = 0; k < p_.width; k += TILE) {
+      const TileOperand right = load_right(own_keys + k, stride_);
+#pragma unroll
+      for (u32 i = 0; i < SCORE_TILES; ++i) mma(scores[i], load_left(own_queries + i * TILE * stride_ + k, stride_), right);
+    }
+#pragma unroll
+    for (u32 i = 0; i < SCORE_TILES; ++i) {
+      float largest[LANE_ROWS];
+#pragma unroll
+      for (u32 j = 0; j < LANE_ROWS; ++j) largest[j] = neg_infinity();
+#pragma unroll
+      for (u32 v = 0; v < RESULT_VALUES; ++v) {
+        float& value = scores[i].values[v];
+        const u32 position = first + share_.position_tile * TILE + result_col(v);
+        if (position >= tiles_.visible[share_.row(i, result_row(v))]) value = neg_infinity();
+        largest[lane_row(v)] = max(largest[lane_row(v)], value);
+      }
+#pragma unroll
+      for (u32 j = 0; j < LANE_ROWS; ++j) largest[j] = row_max(largest[j]);
+      write_by_row(i, largest);
+    }
+  }
+
+  // A value of each of the wave's rows, for the others.
+  GK_DEVICE void write_by_row(u32 i, const float (&values)[LANE_ROWS]) {
+    if (lane() % LANES_PER_ROW != 0) return;
+#pragma unroll
+    for (u32 j = 0; j < LANE_ROWS; ++j) tiles_.by_row[share_.position_tile * ROWS + share_.row(i, tile_row(j))] = values[j];
+  }
+
+  // Raises the largest score of `row`. What was summed before is to be multiplied by the result; `base` is to be
+  // subtracted from the row's scaled scores.
+  GK_DEVICE float raise(u32 row, float& largest, float& base) const {
+    const float before = largest * p_.scale;
+    for (u32 t = 0; t < p_.tile_positions / TILE; ++t) largest = max(largest, tiles_.by_row[t * ROWS + row]);
+    // A row that has seen no position yet has no largest score to subtract.
+    base = largest == neg_infinity() ? 0.0f : largest * p_.scale;
+    return exp2(before - base);
+  }
+
+  GK_DEVICE void rescale() {
+#pragma unroll
+    for (u32 r = 0; r < ROW_TILES; ++r) {
+      float shrink[LANE_ROWS];
+#pragma unroll
+      for (u32 j = 0; j < LANE_ROWS; ++j) {
+        float base;
+        shrink[j] = raise(r * TILE + tile_row(j), largest_[r][j], base);
+      }
+#pragma unroll
+      for (u32 c = 0; c < COLUMN_TILES; ++c) {
+#pragma unroll
+        for (u32 v = 0; v < RESULT_VALUES; ++v) results_[r][c].values[v] *= shrink[lane_row(v)];
+      }
+    }
+  }
+
+  // Turns the wave's scores into weights.
+  GK_DEVICE void weigh(const TileResult (&scores)[SCORE_TILES]) {
+#pragma unroll
+    for (u32 i = 0; i < SCORE_TILES; ++i) {
+      float base[LANE_ROWS];
+#pragma unroll
+      for (u32 j = 0; j < LANE_ROWS; ++j) {
+        own_sums_[i][j] *= raise(share_.row(i, tile_row(j)), own_largest_[i][j], base[j]);
+      }
+#pragma unroll
+      for (u32 v = 0; v < RESULT_VALUES; ++v) {
+        const float weight = exp2(scores[i].values[v] * p_.scale - base[lane_row(v)]);
+        const u32 row = share_.row(i, result_row(v)), col = share_.position_tile * TILE + result_col(v);
+        tiles_.weights[row * weight_stride_ + col] = to_bf16(weight);
+        own_sums_[i][lane_row(v)] += weight;
+      }
+    }
+  }
+
+  // Adds the tile's weighted values to the wave's columns.
+  GK_DEVICE void add_values(const bf16* keys) {
+    for (u32 k = 0; k < p_.tile_positions; k += TILE) {
+      TileOperand left[ROW_TILES];
+#pragma unroll
+      for (u32 r = 0; r < ROW_TILES; ++r) {
+        left[r] = load_left(tiles_.weights + r * TILE * weight_stride_ + k, weight_stride_);
+      }
+#pragma unroll
+      for (u32 c = 0; c < COLUMN_TILES; ++c) {
+        if (first_col(c) >= p_.padded_rank) break;
+        const TileOperand right = load_right_by_k(keys + k * stride_ + first_col(c), stride_);
+#pragma unroll
+        for (u32 r = 0; r < ROW_TILES; ++r) mma(results_[r][c], left[r], right);
+      }
+    }
+  }
+
+  GK_DEVICE void write() {
+    if (!share_.is_empty) {
+#pragma unroll
+      for (u32 i = 0; i < SCORE_TILES; ++i) {
+#pragma unroll
+        for (u32 j = 0; j < LANE_ROWS; ++j) own_sums_[i][j] = row_sum(own_sums_[i][j]);
+        write_by_row(i, own_sums_[i]);
+      }
+    }
+    sync();
+#pragma unroll
+    for (u32 r = 0; r < ROW_TILES; ++r) {
+      float sums[LANE_ROWS];
+#pragma unroll
+      for (u32 j = 0; j < LANE_ROWS; ++j) {
+        const u32 row = r * TILE + tile_row(j);
+        sums[j] = 0.0f;
+        for (u32 t = 0; t < p_.tile_positions / TILE; ++t) sums[j] += tiles_.by_row[t * ROWS + row];
+        const bool is_first = wave() == 0 && lane() % LANES_PER_ROW == 0;
+        if (p_.num_splits > 1 && is_first && row < part_.num_rows) {
+          write_stats(p_, part_, row, largest_[r][j] * p_.scale, sums[j]);
+        }
+      }
+#pragma unroll
+      for (u32 c = 0; c < COLUMN_TILES; ++c) {
+        if (first_col(c) >= p_.padded_rank) break;
+#pragma unroll
+        for (u32 v = 0; v < RESULT_VALUES; ++v) {
+          const u32 row = r * TILE + result_row(v), col = first_col(c) + result_col(v);
+          if (row < part_.num_rows) write_value(row, col, results_[r][c].values[v], sums[lane_row(v)]);
+        }
+      }
+    }
+  }
+
+  GK_DEVICE void write_value(u32 row, u32 col, float value, float sum) {
+    const u64 global_row = part_.global_row + row;
+    if (p_.num_splits == 1) {
+      p_.out[global_row * p_.padded_rank + col] = to_bf16(value / sum);
     } else {
-      high = middle;
+      p_.partial_sums[(global_row * p_.num_splits + block_y()) * p_.padded_rank + col] = value;
     }
   }
-  return low;
-}
 
-constexpr u32 PAD = 8;
-
-// Keys of positions first..end of a sequence, zeros up to `tile_positions` and never what an unwritten slot holds.
-GK_DEVICE void stage_keys(const Attention& p, u32 seq, u32 first, u32 end, bf16* keys) {
-  const u32 vecs = p.width / 8;
-  for (u32 v = thread(); v < p.tile_positions * vecs; v += num_threads()) {
-    const u32 position = first + v / vecs, col = v % vecs * 8;
-    Vec16 vec{};
-    if (position < end) {
-      const u32 block = p.block_table[u64(seq) * p.max_blocks_per_seq + position / p.block_size];
-      const u64 slot = u64(block) * p.block_size + position % p.block_size;
-      vec = load_vec<Vec16>(p.cache + slot * p.width + col);
-    }
-    store_vec(keys + v / vecs * (p.width + PAD) + col, vec);
+ public:
+  GK_DEVICE static void write_stats(const Attention& p, const Part& part, u32 row, float largest, float sum) {
+    float* stats = p.partial_stats + ((part.global_row + row) * p.num_splits + block_y()) * 2;
+    stats[0] = largest;
+    stats[1] = sum;
   }
-}
 
-// COLUMN_TILES: 16-wide tiles of the result that a wave holds at most.
-template <u32 COLUMN_TILES>
+ private:
+  GK_DEVICE static u32 first_col(u32 c) { return (c * num_waves() + wave()) * TILE; }
+
+  const Attention& p_;
+  const Part& part_;
+  const Share<ROW_TILES> share_;
+  const u32 stride_, weight_stride_;
+  Tiles tiles_;
+  // Of the lane's rows: the largest score so far.
+  float largest_[ROW_TILES][LANE_ROWS];
+  // The same of the wave's own share, and the sum of this lane's weights.
+  float own_largest_[SCORE_TILES][LANE_ROWS], own_sums_[SCORE_TILES][LANE_ROWS];
+  TileResult results_[ROW_TILES][COLUMN_TILES];
+};
+
+template <u32 ROW_TILES>
 GK_DEVICE void attend(const Attention& p) {
-  const u32 seq = sequence_of(p, block_x());
-  const u32 first_token = p.query_start_loc[seq], num_tokens = p.query_start_loc[seq + 1] - first_token;
-  const u32 first_row = (block_x() - first_row_block(p, seq)) * TILE, num_rows = num_tokens * p.num_heads;
-  if (first_row >= num_rows) return;
-  const u32 rows = min(TILE, num_rows - first_row);
-  const u32 context_len = p.seq_lens[seq] - num_tokens;
-  // Positions that the last row sees, and of those the ones of this block.
-  const u32 visible = context_len + (first_row + rows - 1) / p.num_heads + 1;
-  const u32 start = block_y() * p.split_positions, end = min(visible, start + p.split_positions);
-  const u64 global_row = u64(first_token) * p.num_heads + first_row;
-
-  const u32 stride = p.width + PAD, score_stride = p.tile_positions + PAD;
-  Shared shared;
-  bf16* queries = shared.take<bf16>(TILE * stride);
-  bf16* keys = shared.take<bf16>(p.tile_positions * stride);
-  float* scores = shared.take<float>(TILE * score_stride);
-  bf16* weights = shared.take<bf16>(TILE * score_stride);
-  // Of each row: largest score, sum of exponentials, factor for what was summed before the last tile.
-  float* largest = shared.take<float>(TILE);
-  float* sum = shared.take<float>(TILE);
-  float* shrink = shared.take<float>(TILE);
-
-  for (u32 v = thread(); v < TILE * p.width / 8; v += num_threads()) {
-    const u32 row = v / (p.width / 8), col = v % (p.width / 8) * 8;
-    Vec16 vec{};
-    if (row < rows) vec = load_vec<Vec16>(p.queries + (global_row + row) * p.width + col);
-    store_vec(queries + row * stride + col, vec);
-  }
-  if (thread() < TILE) {
-    largest[thread()] = neg_infinity();
-    sum[thread()] = 0.0f;
-  }
-  TileResult results[COLUMN_TILES];
-#pragma unroll
-  for (u32 c = 0; c < COLUMN_TILES; ++c) clear(results[c]);
-
-  for (u32 first = start; first < end; first += p.tile_positions) {
-    stage_keys(p, seq, first, end, keys);
-    sync();
-    for (u32 tile = wave(); tile < p.tile_positions / TILE; tile += num_waves()) {
-      TileResult products;
-      clear(products);
-      for (u32 k = 0; k < p.width; k += TILE) {
-        mma(products, load_left(queries + k, stride), load_right(keys + tile * TILE * stride + k, stride));
-      }
-#pragma unroll
-      for (u32 i = 0; i < RESULT_VALUES; ++i) {
-        const u32 row = result_row(i), col = tile * TILE + result_col(i);
-        const bool is_visible =
-            row < rows && first + col < end && first + col <= context_len + (first_row + row) / p.num_heads;
-        scores[row * score_stride + col] = is_visible ? products.values[i] * p.scale : neg_infinity();
-      }
-    }
-    sync();
-    for (u32 row = wave(); row < TILE; row += num_waves()) {
-      float tile_largest = neg_infinity();
-      for (u32 col = lane(); col < p.tile_positions; col += WAVE) {
-        tile_largest = max(tile_largest, scores[row * score_stride + col]);
-      }
-      const float before = largest[row], now = max(before, wave_max(tile_largest));
-      float tile_sum = 0.0f;
-      for (u32 col = lane(); col < p.tile_positions; col += WAVE) {
-        // A row that has seen no position yet has no largest score to subtract.
-        const float score = scores[row * score_stride + col];
-        const float weight = score == neg_infinity() ? 0.0f : exp(score - now);
-        weights[row * score_stride + col] = to_bf16(weight);
-        tile_sum += weight;
-      }
-      tile_sum = wave_sum(tile_sum);
-      if (lane() == 0) {
-        shrink[row] = before == neg_infinity() ? 0.0f : exp(before - now);
-        sum[row] = sum[row] * shrink[row] + tile_sum;
-        largest[row] = now;
-      }
-    }
-    sync();
-#pragma unroll
-    for (u32 c = 0; c < COLUMN_TILES; ++c) {
-      const u32 col = (c * num_waves() + wave()) * TILE;
-      if (col >= p.padded_rank) break;
-#pragma unroll
-      for (u32 i = 0; i < RESULT_VALUES; ++i) results[c].values[i] *= shrink[result_row(i)];
-      for (u32 k = 0; k < p.tile_positions; k += TILE) {
-        mma(results[c], load_left(weights + k, score_stride), load_right_by_k(keys + k * stride + col, stride));
-      }
-    }
-    sync();
-  }
-#pragma unroll
-  for (u32 c = 0; c < COLUMN_TILES; ++c) {
-    const u32 col = (c * num_waves() + wave()) * TILE;
-    if (col >= p.padded_rank) break;
-#pragma unroll
-    for (u32 i = 0; i < RESULT_VALUES; ++i) {
-      const u32 row = result_row(i);
-      if (row >= rows) continue;
-      if (p.num_splits == 1) {
-        p.out[(global_row + row) * p.padded_rank + col + result_col(i)] = to_bf16(results[c].values[i] / sum[row]);
-      } else {
-        const u64 part = (global_row + row) * p.num_splits + block_y();
-        p.partial_sums[part * p.padded_rank + col + result_col(i)] = results[c].values[i];
-      }
-    }
-  }
-  if (p.num_splits > 1 && thread() < rows) {
-    float* stats = p.partial_stats + ((global_row + thread()) * p.num_splits + block_y()) * 2;
-    stats[0] = largest[thread()];
-    stats[1] = sum[thread()];
+  const Part part = part_of<ROW_TILES * TILE>(p);
+  if (part.num_rows == 0) return;
+  if (part.start < part.end) {
+    Attend<ROW_TILES>(p, part).run();
+  } else if (thread() < part.num_rows) {
+    Attend<ROW_TILES>::write_stats(p, part, thread(), neg_infinity(), 0.0f);
   }
 }
 
 }  // namespace
 
-#define GK_ATTENTION(name, column_tiles)                                                                         \
-  GK_KERNEL name(const bf16* queries, const bf16* cache, const u32* block_table, const u32* seq_lens,            \
-                 const u32* query_start_loc, bf16* out, float* partial_sums, float* partial_stats, u32 num_seqs, \
-                 u32 num_heads, u32 padded_rank, u32 width, u32 block_size, u32 max_blocks_per_seq,              \
-                 u32 tile_positions, u32 num_splits, u32 split_positions, float scale) {                         \
-    attend<column_tiles>(Attention{queries, cache, block_table, seq_lens, query_start_loc, out, partial_sums,    \
-                                   partial_stats, num_seqs, num_heads, padded_rank, width, block_size,           \
-                                   max_blocks_per_seq, tile_positions, num_splits, split_positions, scale});     \
-  }                                                                                                              \
+#define GK_ATTENTION(name, row_tiles)                                                                              \
+  GK_KERNEL name(const bf16* queries, const bf16* cache, const u32* block_table, const u32* seq_lens,              \
+                 const u32* query_start_loc, bf16* out, float* partial_sums, float* partial_stats, u32 num_seqs,   \
+                 u32 num_heads, u32 padded_rank, u32 width, u32 block_size, u32 max_blocks_per_seq,                \
+                 u32 tile_positions, u32 num_splits, u32 min_split_positions, float scale) {                       \
+    attend<row_tiles>(Attention{queries, cache, block_table, seq_lens, query_start_loc, out, partial_sums,         \
+                                partial_stats, num_seqs, num_heads, padded_rank, width, block_size,                \
+                                max_blocks_per_seq, tile_positions, num_splits, min_split_positions, scale});      \
+  }                                                                                                                \
   GK_EXPORT(name)
 
-GK_ATTENTION(attend_c1, 1)
-GK_ATTENTION(attend_c4, 4)
-GK_ATTENTION(attend_c8, 8)
-GK_ATTENTION(attend_c16, 16)
+GK_ATTENTION(attend_r1, 1)
+GK_ATTENTION(attend_r2, 2)
+GK_ATTENTION(attend_r4, 4)
 
-// One block per query row: puts the splits of a row together.
+// One block per query row: puts the splits of a row together. Of a sequence that is shorter than others the last splits
+// are empty: they have a factor of 0, and hold nothing. Shared memory: a float per split and two per wave.
 GK_KERNEL merge_splits(const float* partial_sums, const float* partial_stats, bf16* out, u32 padded_rank,
                        u32 num_splits) {
+  Shared shared;
+  float* factors = shared.take<float>(num_splits);
+  float* maxima = shared.take<float>(num_waves());
+  float* sums = shared.take<float>(num_waves());
   const u64 row = block_x();
   const float* stats = partial_stats + row * num_splits * 2;
   float largest = neg_infinity();
-  for (u32 split = 0; split < num_splits; ++split) largest = max(largest, stats[2 * split]);
+  for (u32 split = thread(); split < num_splits; split += num_threads()) largest = max(largest, stats[2 * split]);
+  largest = block_max(largest, maxima);
   float sum = 0.0f;
-  for (u32 split = 0; split < num_splits; ++split) {
-    if (stats[2 * split] != neg_infinity()) sum += stats[2 * split + 1] * exp(stats[2 * split] - largest);
+  for (u32 split = thread(); split < num_splits; split += num_threads()) {
+    factors[split] = exp2(stats[2 * split] - largest);
+    sum += stats[2 * split + 1] * factors[split];
   }
+  sum = block_sum(sum, sums);
   for (u32 i = thread(); i < padded_rank; i += num_threads()) {
+    const float* column = partial_sums + row * num_splits * padded_rank + i;
     float value = 0.0f;
+#pragma unroll 8
     for (u32 split = 0; split < num_splits; ++split) {
-      if (stats[2 * split] == neg_infinity()) continue;
-      value += partial_sums[(row * num_splits + split) * padded_rank + i] * exp(stats[2 * split] - largest);
+      if (factors[split] > 0.0f) value += column[u64(split) * padded_rank] * factors[split];
     }
     out[row * padded_rank + i] = to_bf16(value / sum);
   }

@@ -8,84 +8,114 @@ use crate::product::{Input, Output, Rows, TILE};
 use crate::runtime::{Arg, GpuRuntime, LaunchShape};
 use crate::scratch::{GpuStream, Slot};
 
-/// Tiles of 16 columns of the result that the waves of a kernel can hold (`GK_ATTENTION` in mla_attention.cu).
-const COLUMN_TILES: [u32; 4] = [1, 4, 8, 16];
-/// Elements between rows of shared memory, beyond their width (`PAD` in mla_attention.cu).
+/// Tiles of 16 columns of the result that a wave holds (`COLUMN_TILES` in mla_attention.cu).
+const COLUMN_TILES: u32 = 4;
+/// Waves of a block at most: kernels are compiled for 256 threads on devices with waves of 32.
+const MAX_WAVES: u32 = 8;
+/// Query rows of a block in tiles of 16; there is a kernel for each.
+const ROW_TILES: [u32; 3] = [1, 2, 4];
+/// Elements between rows of shared memory, beyond their width (`PAD` in mla_attention.h).
 const PAD: u32 = 8;
-/// Positions that are in shared memory at a time, at most.
-const MAX_TILE_POSITIONS: u32 = 64;
-/// Parts of a sequence at most: merging costs more the more there are.
-const MAX_SPLITS: u32 = 32;
+/// Positions that are computed with at a time, in tiles of 16, at most. As many again are on their way.
+const MAX_POSITION_TILES: u32 = 4;
+/// Tiles of positions that are worth a block of their own, and a part in the merge.
+const MIN_SPLIT_TILES: u32 = 2;
+/// Blocks of a multiprocessor at most: the registers of a second one are there, those of a third are not.
+const MAX_BLOCKS_PER_MULTIPROCESSOR: u32 = 2;
 
 #[derive(Debug)]
 pub(super) struct AttentionKernels<K> {
-    attend: K,
+    /// By rows, ascending; larger ones are there if shared memory is.
+    tilings: Vec<Tiling<K>>,
     merge: K,
+    num_waves: u32,
+}
+
+/// How the blocks of one kernel are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tiling<K> {
+    kernel: K,
+    num_rows: u32,
     tile_positions: u32,
     shared_bytes: u32,
+    /// That run at once.
+    blocks_per_multiprocessor: u32,
 }
 
 impl<K: Clone + Send + Sync> AttentionKernels<K> {
     pub(super) fn new<R: GpuRuntime<Kernel = K>>(device: &Device<R>, widths: &Widths) -> Result<Self, PrepareError> {
-        let needed = (widths.padded_rank / TILE).div_ceil(device.waves());
-        let Some(column_tiles) = COLUMN_TILES.into_iter().find(|tiles| *tiles >= needed) else {
+        let num_waves = (widths.padded_rank / TILE).div_ceil(COLUMN_TILES).max(device.waves()).max(2);
+        if num_waves > MAX_WAVES {
             return Err(device.unsupported(
                 format!("attention on latents of {} values", widths.rank),
-                format!("{} waves hold {} of them", device.waves(), device.waves() * COLUMN_TILES[3] * TILE),
+                format!("the waves of a block hold {} of them", MAX_WAVES * COLUMN_TILES * TILE),
                 "run this model on another device",
             ));
-        };
+        }
         let available = device.info().max_shared_bytes;
-        let fitting = (1..=MAX_TILE_POSITIONS / TILE).rev().map(|tiles| tiles * TILE);
-        let mut fitting = fitting.map(|positions| (positions, shared_bytes(widths, positions)));
-        let Some((tile_positions, shared_bytes)) = fitting.find(|(_, bytes)| *bytes <= available) else {
+        let mut tilings = Vec::new();
+        for row_tiles in ROW_TILES {
+            let num_rows = row_tiles * TILE;
+            let fitting = (1..=MAX_POSITION_TILES.min(num_waves / 2)).rev().map(|tiles| tiles * TILE);
+            let mut fitting = fitting.map(|positions| (positions, shared_bytes(widths, num_rows, positions)));
+            let Some((tile_positions, shared_bytes)) = fitting.find(|(_, bytes)| *bytes <= available) else { break };
+            tilings.push(Tiling {
+                kernel: device.runtime().kernel("mla_attention", &format!("attend_r{row_tiles}"))?,
+                num_rows,
+                tile_positions,
+                shared_bytes,
+                blocks_per_multiprocessor: (available / shared_bytes).min(MAX_BLOCKS_PER_MULTIPROCESSOR),
+            });
+        }
+        if tilings.is_empty() {
+            let needed = shared_bytes(widths, TILE, TILE);
             return Err(device.unsupported(
                 format!("attention on latents of {} values", widths.rank),
-                format!("it needs {} bytes of shared memory, a block has {available}", shared_bytes(widths, TILE)),
+                format!("it needs {needed} bytes of shared memory, a block has {available}"),
                 "run this model on another device",
             ));
-        };
-        Ok(Self {
-            attend: device.runtime().kernel("mla_attention", &format!("attend_c{column_tiles}"))?,
-            merge: device.runtime().kernel("mla_attention", "merge_splits")?,
-            tile_positions,
-            shared_bytes,
-        })
+        }
+        Ok(Self { tilings, merge: device.runtime().kernel("mla_attention", "merge_splits")?, num_waves })
+    }
+
+    /// The fewest rows that hold a sequence's, so that keys are read once; else as many as there are.
+    fn tiling(&self, max_query_rows: usize) -> &Tiling<K> {
+        let enough = self.tilings.iter().find(|tiling| tiling.num_rows as usize >= max_query_rows);
+        enough.unwrap_or(&self.tilings[self.tilings.len() - 1])
     }
 }
 
-/// Queries, keys, scores, weights, and three floats per row.
-fn shared_bytes(widths: &Widths, tile_positions: u32) -> u32 {
-    let stride = widths.latent + PAD;
-    let score_stride = tile_positions + PAD;
-    2 * TILE * stride + 2 * tile_positions * stride + (4 + 2) * TILE * score_stride + 3 * 4 * TILE
+/// Queries, two tiles of keys, weights, a float per row and 16 positions, an integer per row.
+fn shared_bytes(widths: &Widths, num_rows: u32, tile_positions: u32) -> u32 {
+    let staged = 2 * (num_rows + 2 * tile_positions) * (widths.latent + PAD);
+    staged + 2 * num_rows * (tile_positions + PAD) + 4 * num_rows * (tile_positions / TILE + 1)
 }
 
 /// How a step's attention is cut into blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Partition {
-    /// Blocks of 16 query rows, of all sequences.
+    /// Blocks of query rows, of all sequences.
     num_row_blocks: u32,
+    /// Parts of every sequence. Short ones leave some of them empty: a split is no shorter than `min_split_positions`.
     num_splits: u32,
-    split_positions: u32,
+    min_split_positions: u32,
     /// Splits of a step like this one with sequences as long as any: what scratch memory is sized for, so that it does not
     /// grow with the sequences.
     max_splits: u32,
 }
 
 impl Partition {
-    /// Splits sequences until every multiprocessor has two blocks, as far as there are positions.
-    fn new(layout: &StepLayout, num_heads: u32, tile_positions: u32, num_multiprocessors: u32) -> Self {
-        let (num_seqs, max_seq_len) = (layout.num_seqs() as u32, layout.max_seq_len as u32);
+    /// Splits sequences until the device is full, and not further: a second round of blocks would begin late and end alone.
+    fn new<K>(layout: &StepLayout, num_heads: u32, tiling: &Tiling<K>, num_multiprocessors: u32) -> Self {
         let num_queries = layout.query_start_loc.last().map_or(0, |end| *end);
-        // A sequence's blocks begin at a whole number of blocks: see first_row_block in mla_attention.cu.
-        let num_row_blocks = num_queries * num_heads / TILE + num_seqs;
-        let wanted = (2 * num_multiprocessors).div_ceil(num_row_blocks.max(1));
-        let max_splits = wanted.clamp(1, MAX_SPLITS);
-        let num_splits = max_splits.min(max_seq_len.div_ceil(tile_positions)).max(1);
-        let split_positions = max_seq_len.div_ceil(num_splits).next_multiple_of(tile_positions).max(tile_positions);
-        let num_splits = max_seq_len.div_ceil(split_positions).max(1);
-        Self { num_row_blocks, num_splits, split_positions, max_splits }
+        // A sequence's blocks begin at a whole number of blocks: see first_row_block in mla_attention.h.
+        let num_row_blocks = num_queries * num_heads / tiling.num_rows + layout.num_seqs() as u32;
+        let query_lens = layout.query_start_loc.windows(2).map(|ends| ends[1] - ends[0]);
+        let num_used: u32 = query_lens.map(|len| (len * num_heads).div_ceil(tiling.num_rows)).sum();
+        let max_splits = (num_multiprocessors * tiling.blocks_per_multiprocessor / num_used.max(1)).max(1);
+        let min_split_positions = MIN_SPLIT_TILES * tiling.tile_positions;
+        let num_splits = max_splits.min((layout.max_seq_len as u32).div_ceil(min_split_positions)).max(1);
+        Self { num_row_blocks, num_splits, min_split_positions, max_splits }
     }
 }
 
@@ -119,8 +149,8 @@ impl<R: GpuRuntime> GpuMla<R> {
         [queries, cache, attended]: [u64; 3],
     ) -> Result<(), StepError> {
         let (widths, kernels, layout) = (self.widths, &self.attention, step.meta.host());
-        let sms = device.info().num_multiprocessors;
-        let partition = Partition::new(layout, widths.num_heads, kernels.tile_positions, sms);
+        let tiling = kernels.tiling(layout.max_query_len.saturating_mul(widths.num_heads as usize));
+        let partition = Partition::new(layout, widths.num_heads, tiling, device.info().num_multiprocessors);
         let num_rows = layout.query_start_loc.last().map_or(0, |end| *end) * widths.num_heads;
         let (sums, stats) = match partition.max_splits {
             1 => (0, 0),
@@ -148,23 +178,26 @@ impl<R: GpuRuntime> GpuMla<R> {
             Arg::U32(widths.latent),
             Arg::U32(layout.block_size as u32),
             Arg::U32(layout.max_blocks_per_seq as u32),
-            Arg::U32(kernels.tile_positions),
+            Arg::U32(tiling.tile_positions),
             Arg::U32(partition.num_splits),
-            Arg::U32(partition.split_positions),
-            Arg::F32(self.softmax_scale),
+            Arg::U32(partition.min_split_positions),
+            Arg::F32(self.softmax_scale * std::f32::consts::LOG2_E),
         ];
         let shape = LaunchShape {
             grid: [partition.num_row_blocks, partition.num_splits, 1],
-            block: [device.threads(), 1, 1],
-            shared_bytes: kernels.shared_bytes,
+            block: [kernels.num_waves * device.info().wave_size, 1, 1],
+            shared_bytes: tiling.shared_bytes,
         };
-        device.launch(&mut stream.queue, &kernels.attend, shape, &args)?;
+        device.launch(&mut stream.queue, &tiling.kernel, shape, &args)?;
         if partition.num_splits == 1 {
             return Ok(());
         }
         let [sums, stats, attended] = [sums, stats, attended].map(Arg::Ptr);
         let args = [sums, stats, attended, Arg::U32(widths.padded_rank), Arg::U32(partition.num_splits)];
-        device.launch(&mut stream.queue, &kernels.merge, LaunchShape::linear(num_rows, device.threads()), &args)
+        // A float per split and two per wave.
+        let shared_bytes = (4 * partition.num_splits).next_multiple_of(16) + 2 * device.wave_floats(1);
+        let shape = LaunchShape::linear(num_rows, device.threads()).with_shared(shared_bytes);
+        device.launch(&mut stream.queue, &kernels.merge, shape, &args)
     }
 }
 
@@ -177,29 +210,67 @@ mod tests {
         for (query_len, seq_len) in sequences {
             layout.query_start_loc.push(layout.query_start_loc.last().copied().unwrap_or(0) + query_len);
             layout.seq_lens.push(*seq_len);
+            layout.max_query_len = layout.max_query_len.max(*query_len as usize);
             layout.max_seq_len = layout.max_seq_len.max(*seq_len as usize);
         }
         layout
     }
 
+    /// DeepSeek's widths on an H100: see docs/gpu-kernels.md.
+    const WIDTHS: Widths = Widths {
+        num_heads: 128,
+        nope: 128,
+        padded_nope: 128,
+        rope: 64,
+        rank: 512,
+        padded_rank: 512,
+        v: 128,
+        latent: 576,
+    };
+
+    fn tiling(num_rows: u32, tile_positions: u32, blocks_per_multiprocessor: u32) -> Tiling<()> {
+        let shared_bytes = shared_bytes(&WIDTHS, num_rows, tile_positions);
+        Tiling { kernel: (), num_rows, tile_positions, shared_bytes, blocks_per_multiprocessor }
+    }
+
+    #[test]
+    fn shared_memory_of_devices_is_used() {
+        let largest = |available: u32, num_rows: u32| {
+            let mut tiles = (1..=MAX_POSITION_TILES).rev().map(|tiles| tiles * TILE);
+            tiles.find(|positions| shared_bytes(&WIDTHS, num_rows, *positions) <= available)
+        };
+        // Hopper and B200, A100, the other NVIDIA devices, AMD's.
+        assert_eq!([16, 32, 64].map(|rows| largest(227 << 10, rows)), [Some(64), Some(64), Some(48)]);
+        assert_eq!([16, 32, 64].map(|rows| largest(163 << 10, rows)), [Some(48), Some(48), Some(32)]);
+        assert_eq!([16, 32, 64].map(|rows| largest(99 << 10, rows)), [Some(32), Some(16), None]);
+        assert_eq!([16, 32, 64].map(|rows| largest(64 << 10, rows)), [Some(16), None, None]);
+    }
+
     #[test]
     fn one_long_sequence_is_split_over_the_whole_device() {
-        let partition = Partition::new(&layout(&[(1, 4096)]), 16, 64, 132);
-        assert_eq!(partition, Partition { num_row_blocks: 2, num_splits: 32, split_positions: 128, max_splits: 32 });
+        let partition = Partition::new(&layout(&[(1, 32_768)]), 16, &tiling(16, 64, 1), 132);
+        let min_split_positions = 128;
+        assert_eq!(partition, Partition { num_row_blocks: 2, num_splits: 132, min_split_positions, max_splits: 132 });
+    }
+
+    #[test]
+    fn short_sequences_are_not_cut_into_crumbs() {
+        let partition = Partition::new(&layout(&[(1, 300)]), 16, &tiling(16, 64, 1), 132);
+        assert_eq!((partition.num_splits, partition.max_splits), (3, 132));
+    }
+
+    #[test]
+    fn many_sequences_fill_the_device_once() {
+        let batch = [(1, 4096); 32];
+        let partition = Partition::new(&layout(&batch), 128, &tiling(64, 48, 1), 132);
+        assert_eq!((partition.num_row_blocks, partition.num_splits), (96, 2));
+        let partition = Partition::new(&layout(&batch), 16, &tiling(16, 64, 1), 132);
+        assert_eq!((partition.num_row_blocks, partition.num_splits), (64, 4));
     }
 
     #[test]
     fn prefill_is_not_split() {
-        let partition = Partition::new(&layout(&[(2048, 2048)]), 16, 64, 132);
-        assert_eq!((partition.num_splits, partition.split_positions), (1, 2048));
-    }
-
-    #[test]
-    fn splits_cover_every_position_and_none_is_empty() {
-        for len in 1..700 {
-            let Partition { num_splits, split_positions, .. } = Partition::new(&layout(&[(1, len)]), 4, 48, 8);
-            assert!(num_splits * split_positions >= len && (num_splits - 1) * split_positions < len, "{len}");
-            assert!(split_positions.is_multiple_of(48));
-        }
+        let partition = Partition::new(&layout(&[(2048, 2048)]), 16, &tiling(64, 48, 1), 132);
+        assert_eq!(partition.num_splits, 1);
     }
 }

@@ -60,7 +60,7 @@ pub(super) const RULES: &[Rule] = &[
         reason: "tiles are multiplied by the tensor cores",
     },
     Rule {
-        kernels: Kernels::StartingWith("attend_c"),
+        kernels: Kernels::StartingWith("attend_r"),
         verdict: Verdict::Required,
         words: &["HMMA", "16816", "F32", "BF16"],
         reason: "attention multiplies tiles by the tensor cores",
@@ -76,6 +76,12 @@ pub(super) const RULES: &[Rule] = &[
         verdict: Verdict::Required,
         words: &["UTMALDG", "2D"],
         reason: "operands come by bulk copies",
+    },
+    Rule {
+        kernels: Kernels::StartingWith("attend_r"),
+        verdict: Verdict::Required,
+        words: &["LDGSTS"],
+        reason: "attention copies the next positions past the registers while it computes with these",
     },
 ];
 
@@ -252,8 +258,9 @@ linear_bf16_a16_t16:
     fn a_rule_about_no_kernel_is_a_breach() {
         let tiles = Instructions::parse(TWO_KERNELS);
         let wide = image("linear_wgmma64", &[]);
-        only(&idle_rules([&tiles, &wide].into_iter(), RULES), "attend_c");
-        let attention = image("attend_c36", &[]);
+        let idle = idle_rules([&tiles, &wide].into_iter(), RULES);
+        assert!(idle.len() == 2 && idle.iter().all(|rule| rule.contains("attend_r")), "{idle:?}");
+        let attention = image("attend_r4", &[]);
         assert!(idle_rules([&tiles, &attention, &wide].into_iter(), RULES).is_empty());
     }
 }

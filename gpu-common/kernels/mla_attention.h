@@ -1,0 +1,126 @@
+// What attention kernels on the paged latent cache share: which rows and positions a block has, how they come into shared
+// memory, where a lane's values of a tile lie.
+#pragma once
+
+#include "tile.h"
+
+namespace gk {
+
+struct Attention {
+  const bf16* queries;
+  const bf16* cache;
+  const u32* block_table;
+  const u32* seq_lens;
+  const u32* query_start_loc;
+  // [row][padded_rank], or null if sequences are split.
+  bf16* out;
+  // [row][split][padded_rank] and [row][split][2].
+  float* partial_sums;
+  float* partial_stats;
+  u32 num_seqs, num_heads, padded_rank, width, block_size, max_blocks_per_seq, tile_positions, num_splits,
+      min_split_positions;
+  // Of scores, times log2(e): weights are powers of two.
+  float scale;
+};
+
+// Blocks of rows before sequence `seq`. As many blocks as this leaves a sequence are at least as many as it needs.
+template <u32 ROWS>
+GK_DEVICE u32 first_row_block(const Attention& p, u32 seq) {
+  return u32(u64(p.query_start_loc[seq]) * p.num_heads / ROWS) + seq;
+}
+
+template <u32 ROWS>
+GK_DEVICE u32 sequence_of(const Attention& p, u32 row_block) {
+  u32 low = 0, high = p.num_seqs;
+  while (high - low > 1) {
+    const u32 middle = (low + high) / 2;
+    if (first_row_block<ROWS>(p, middle) <= row_block) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+// A block's part of a step: `num_rows` query rows of one sequence, from its row `first_row` on (`global_row` of the
+// step), against positions start..end. There may be none of either.
+struct Part {
+  u32 seq, first_row, num_rows, context_len, start, end;
+  u64 global_row;
+};
+
+template <u32 ROWS>
+GK_DEVICE Part part_of(const Attention& p) {
+  Part part;
+  part.seq = sequence_of<ROWS>(p, block_x());
+  const u32 first_token = p.query_start_loc[part.seq], num_tokens = p.query_start_loc[part.seq + 1] - first_token;
+  const u32 all_rows = num_tokens * p.num_heads, seq_len = p.seq_lens[part.seq];
+  part.first_row = (block_x() - first_row_block<ROWS>(p, part.seq)) * ROWS;
+  part.num_rows = part.first_row < all_rows ? min(ROWS, all_rows - part.first_row) : 0;
+  part.global_row = u64(first_token) * p.num_heads + part.first_row;
+  part.context_len = seq_len - num_tokens;
+  // A sequence is cut by its own length, into whole tiles, so that the launch need not know it.
+  const u32 wanted = max(div_up(seq_len, p.num_splits), p.min_split_positions);
+  const u32 split_positions = div_up(wanted, p.tile_positions) * p.tile_positions;
+  const u32 last_row = part.first_row + max(part.num_rows, 1u) - 1;
+  part.start = block_y() * split_positions;
+  part.end = min(part.context_len + last_row / p.num_heads + 1, part.start + split_positions);
+  return part;
+}
+
+// Elements between rows in shared memory, beyond their width: the rows of a tile lie in different banks.
+constexpr u32 PAD = 8;
+// Lanes beside each other that copy one position, 128 bytes at a time.
+constexpr u32 LANES_PER_POSITION = 8;
+
+// Starts copies of the queries, zeros after the last row.
+GK_DEVICE void stage_queries(const Attention& p, const Part& part, u32 rows, bf16* to) {
+  const u32 vecs = p.width / 8;
+  for (u32 v = thread(); v < rows * vecs; v += num_threads()) {
+    const u32 row = v / vecs, col = v % vecs * 8;
+    const bool is_there = row < part.num_rows;
+    const bf16* from = p.queries + (part.global_row + (is_there ? row : 0)) * p.width + col;
+    copy_async16_or_zero(to + row * (p.width + PAD) + col, from, is_there);
+  }
+}
+
+// Starts copies of a tile of positions, zeros from `part.end` on and never what an unwritten slot holds.
+GK_DEVICE void stage_keys(const Attention& p, const Part& part, u32 first, bf16* to) {
+  const u32* blocks = p.block_table + u64(part.seq) * p.max_blocks_per_seq;
+  for (u32 i = thread() / LANES_PER_POSITION; i < p.tile_positions; i += num_threads() / LANES_PER_POSITION) {
+    const u32 position = first + i;
+    const bool is_there = position < part.end;
+    const u64 slot = is_there ? u64(blocks[position / p.block_size]) * p.block_size + position % p.block_size : 0;
+    const bf16* from = p.cache + slot * p.width;
+    bf16* to_position = to + i * (p.width + PAD);
+#pragma unroll 3
+    for (u32 col = thread() % LANES_PER_POSITION * 8; col < p.width; col += LANES_PER_POSITION * 8) {
+      copy_async16_or_zero(to_position + col, from + col, is_there);
+    }
+  }
+}
+
+// A lane holds values of LANE_ROWS rows of a tile result, and the LANES_PER_ROW lanes beside each other hold those of the
+// same rows.
+constexpr u32 LANE_ROWS = WAVE == 32 ? 2 : 4;
+constexpr u32 LANES_PER_ROW = WAVE == 32 ? 4 : 16;
+
+// Which of the lane's rows value `i` is of, and which row of the tile that is.
+GK_DEVICE u32 lane_row(u32 i) { return WAVE == 32 ? i / 2 % 2 : i; }
+GK_DEVICE u32 tile_row(u32 lane_row) { return result_row(WAVE == 32 ? 2 * lane_row : lane_row); }
+
+// Over the lanes of a row, in each of them.
+GK_DEVICE float row_max(float value) {
+#pragma unroll
+  for (u32 mask = 1; mask < LANES_PER_ROW; mask *= 2) value = max(value, shuffle_xor(value, mask));
+  return value;
+}
+
+GK_DEVICE float row_sum(float value) {
+#pragma unroll
+  for (u32 mask = 1; mask < LANES_PER_ROW; mask *= 2) value += shuffle_xor(value, mask);
+  return value;
+}
+
+}  // namespace gk
