@@ -23,6 +23,9 @@ pub enum Device {
     /// An NVIDIA GPU, by its number.
     #[cfg(feature = "cuda")]
     Cuda(u32),
+    /// A Huawei Ascend NPU, by its number.
+    #[cfg(feature = "ascend")]
+    Ascend(u32),
     /// A GPU through Vulkan, Metal or DirectX 12: the best adapter, or the one of this number.
     #[cfg(feature = "wgpu")]
     Wgpu(Option<usize>),
@@ -78,6 +81,10 @@ impl Device {
         let num_cuda = backend_cuda::num_devices().unwrap_or(0);
         #[cfg(feature = "cuda")]
         known.extend((0..num_cuda).map(Device::Cuda));
+        #[cfg(feature = "ascend")]
+        let num_ascend = backend_ascend::num_devices().unwrap_or(0);
+        #[cfg(feature = "ascend")]
+        known.extend((0..num_ascend).map(Device::Ascend));
         #[cfg(feature = "wgpu")]
         known.extend(gpus);
         #[cfg(feature = "cpu")]
@@ -86,6 +93,8 @@ impl Device {
         known.extend(software);
         #[cfg(feature = "cuda")]
         known.extend((num_cuda == 0).then_some(Device::Cuda(0)));
+        #[cfg(feature = "ascend")]
+        known.extend((num_ascend == 0).then_some(Device::Ascend(0)));
         known.push(Device::Reference);
         known
     }
@@ -125,6 +134,8 @@ fn with_backend<W: WithBackend>(device: Device, action: W) -> Result<W::Output, 
         Device::Cpu => action.with(backend_cpu::CpuBackend::new(backend_cpu::CpuOptions::default())?),
         #[cfg(feature = "cuda")]
         Device::Cuda(ordinal) => action.with(backend_cuda::open(ordinal, backend_cuda::GpuOptions::default())?),
+        #[cfg(feature = "ascend")]
+        Device::Ascend(ordinal) => action.with(backend_ascend::AscendBackend::open(ordinal)?),
         #[cfg(feature = "wgpu")]
         Device::Wgpu(adapter) => {
             let options = backend_wgpu::WgpuOptions { adapter, ..Default::default() };
@@ -168,6 +179,8 @@ impl std::fmt::Display for Device {
             Device::Cpu => f.pad("cpu"),
             #[cfg(feature = "cuda")]
             Device::Cuda(ordinal) => f.pad(&format!("cuda:{ordinal}")),
+            #[cfg(feature = "ascend")]
+            Device::Ascend(ordinal) => f.pad(&format!("ascend:{ordinal}")),
             #[cfg(feature = "wgpu")]
             Device::Wgpu(None) => f.pad("wgpu"),
             #[cfg(feature = "wgpu")]
@@ -186,6 +199,10 @@ impl FromStr for Device {
         if let Some(ordinal) = number_after("cuda", name)? {
             return Ok(Device::Cuda(ordinal));
         }
+        #[cfg(feature = "ascend")]
+        if let Some(ordinal) = number_after("ascend", name)? {
+            return Ok(Device::Ascend(ordinal));
+        }
         #[cfg(feature = "wgpu")]
         if let Some(index) = number_after("wgpu", name)? {
             return Ok(Device::Wgpu(Some(index)));
@@ -196,6 +213,8 @@ impl FromStr for Device {
             Device::Cpu,
             #[cfg(feature = "cuda")]
             Device::Cuda(0),
+            #[cfg(feature = "ascend")]
+            Device::Ascend(0),
             #[cfg(feature = "wgpu")]
             Device::Wgpu(None),
             Device::Reference,
@@ -211,7 +230,7 @@ impl FromStr for Device {
 }
 
 /// The number in `VENDOR:NUMBER`.
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(any(feature = "ascend", feature = "cuda", feature = "wgpu"))]
 fn number_after<N: FromStr>(vendor: &str, name: &str) -> Result<Option<N>, Unavailable> {
     let Some(number) = name.strip_prefix(vendor).and_then(|rest| rest.strip_prefix(':')) else { return Ok(None) };
     let reason = format!("{number:?} is no device's number; `bathysphere devices` lists them");

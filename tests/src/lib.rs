@@ -3,6 +3,7 @@
 //! * [`oracle`]: every operation in f64, straight from the formulas. The reference backend is held against it.
 //! * [`cases`]: the cases, as data, generic over [`Backend`](engine_core::backend::Backend).
 //! * [`harness`]: seeded inputs, guarded memory, tolerances with their reasons, the report.
+//! * `ascend`: what is special to that backend: what it refuses, goldens in INT8, its operators counted.
 //! * [`faulty`]: a backend with one fault, to show that the suite finds it.
 //! * [`gpu_runtime`]: what a GPU vendor's runtime promises, below the ops.
 //! * [`golden`]: reference values of the tiny model, for the end-to-end tests.
@@ -11,6 +12,8 @@
 //! [`Profile`](harness::Profile), call [`run_all`](harness::run_all), print the report, assert that it passed. What a
 //! backend cannot run it declares as data; a declared refusal that does not happen fails like a wrong result.
 
+#[cfg(feature = "ascend")]
+pub mod ascend;
 pub mod cases;
 pub mod faulty;
 pub mod golden;

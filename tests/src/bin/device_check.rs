@@ -5,6 +5,7 @@
 //! device-check cuda:0 runtime       memory, launches, capture and replay, below the ops
 //! device-check cuda:0 goldens       the tiny model against reference values of another implementation
 //! device-check cuda:0 generate      a few tokens of the tiny model through the engine
+//! device-check ascend:0 operators   how many operators of CANN the ops of a decoding step take
 //! device-check all devices          which devices there are, and why one cannot be used
 //! ```
 //!
@@ -17,6 +18,8 @@ use std::process::ExitCode;
 #[cfg(feature = "cuda")]
 use backend_cuda::GpuOptions;
 use bathysphere::{Device, DeviceStatus, Engine, SamplingParams};
+#[cfg(feature = "ascend")]
+use conformance::ascend;
 use conformance::golden::model_dir;
 #[cfg(feature = "cuda")]
 use conformance::golden::{GoldenMode, Goldens, argmax_agreement, heldout, load_tiny};
@@ -40,8 +43,12 @@ fn main() -> ExitCode {
         [device, "ops"] => ops(device, ""),
         [device, "ops", prefix] => ops(device, prefix),
         [device, "runtime"] => runtime(device),
+        #[cfg(feature = "ascend")]
+        [device, "goldens"] if device.starts_with("ascend") => ascend_goldens(device),
         [device, "goldens"] => goldens(device),
         [device, "generate"] => generate(device),
+        #[cfg(feature = "ascend")]
+        [device, "operators"] => on_ascend(device, "operators", ascend::operators),
         _ => (USAGE, json!({ "usage": "device-check DEVICE ops [PREFIX] | runtime | goldens | generate | devices" })),
     };
     println!("{report}");
@@ -75,6 +82,11 @@ fn ops(device: &str, prefix: &str) -> (u8, serde_json::Value) {
             let runs: Vec<serde_json::Value> = reports.into_iter().map(|(_, report)| report).collect();
             (status, json!({ "check": "ops", "runs": runs }))
         }
+        #[cfg(feature = "ascend")]
+        Some("ascend") => on_ascend(device, "ops", |backend| {
+            let profile = ascend::profile(backend);
+            run_profile(backend, &profile, prefix)
+        }),
         Some("reference") => run_ops(&ReferenceBackend::new(Numerics::default()), Numerics::default(), prefix),
         _ => (UNAVAILABLE, json!({ "check": "ops", "error": format!("no ops check for {device}") })),
     }
@@ -90,14 +102,32 @@ fn gpu_numerics(quantises_activations: bool) -> Numerics {
 fn run_ops<B: Backend>(backend: &B, numerics: Numerics, prefix: &str) -> (u8, serde_json::Value) {
     let capabilities = backend.capabilities();
     let name = format!("{}, {}, {numerics}", capabilities.backend, capabilities.device);
-    let report = run_selected(backend, &Profile::new(name, numerics), prefix);
+    run_profile(backend, &Profile::new(name, numerics), prefix)
+}
+
+fn run_profile<B: Backend>(backend: &B, profile: &Profile, prefix: &str) -> (u8, serde_json::Value) {
+    let capabilities = backend.capabilities();
+    let report = run_selected(backend, profile, prefix);
     println!("{report}");
     let num_failed = report.failures().count();
     let status = if num_failed == 0 && !report.rows().is_empty() { 0 } else { FAILED };
     (status, json!({ "check": "ops", "device": capabilities, "result": report.closing_count(), "failed": num_failed }))
 }
 
-#[cfg(feature = "cuda")]
+/// Runs a check on an Ascend device.
+#[cfg(feature = "ascend")]
+fn on_ascend(
+    device: &str,
+    check: &str,
+    run: impl FnOnce(&backend_ascend::AscendBackend) -> (u8, serde_json::Value),
+) -> (u8, serde_json::Value) {
+    match backend_ascend::AscendBackend::open(ordinal(device)) {
+        Ok(backend) => run(&backend),
+        Err(error) => (UNAVAILABLE, json!({ "check": check, "error": error.to_string() })),
+    }
+}
+
+#[cfg(any(feature = "ascend", feature = "cuda"))]
 fn ordinal(device: &str) -> u32 {
     device.split(':').nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
 }
@@ -166,6 +196,14 @@ fn goldens(device: &str) -> (u8, serde_json::Value) {
         }
     }
     (status, json!({ "check": "goldens", "max_perplexity_error": MAX_PERPLEXITY_ERROR, "runs": runs }))
+}
+
+#[cfg(feature = "ascend")]
+fn ascend_goldens(device: &str) -> (u8, serde_json::Value) {
+    match ascend::goldens(ordinal(device)) {
+        Ok((passed, report)) => (if passed { 0 } else { FAILED }, report),
+        Err(error) => (UNAVAILABLE, json!({ "check": "goldens", "error": error.to_string() })),
+    }
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -1,0 +1,166 @@
+//! Streams: copies, and the workspace that operators share.
+
+use std::ptr;
+use std::sync::Arc;
+
+use super::context::Context;
+use super::memory::{Allocation, Pinned};
+use super::sys::types::{aclOpExecutor, aclnnStatus, aclrtMemcpyKind, aclrtStream};
+use super::{AscendError, report_drop};
+
+/// Pinned memory of a stream. Larger copies come in pieces, with a wait between them; a row of logits fits.
+const STAGING_BYTES: usize = 1 << 20;
+
+/// The second function of every operator.
+pub(super) type Run = unsafe extern "C" fn(*mut std::ffi::c_void, u64, *mut aclOpExecutor, aclrtStream) -> aclnnStatus;
+
+/// An ordered queue of work. Destroyed when dropped, after its work.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    // In this order: memory is given back before the stream that may use it.
+    workspace: Option<Allocation>,
+    staging: Pinned,
+    /// Bytes of `staging` that queued copies may still read.
+    num_staged: usize,
+    num_operators: u64,
+    handle: aclrtStream,
+    pub(super) context: Arc<Context>,
+}
+
+// SAFETY: the runtime lets any thread use a stream whose context it has bound, one at a time.
+unsafe impl Send for Stream {}
+
+impl Stream {
+    pub(crate) fn new(context: &Arc<Context>) -> Result<Self, AscendError> {
+        let staging = Pinned::new(context, STAGING_BYTES)?;
+        let mut handle = ptr::null_mut();
+        // SAFETY: the result goes to a pointer that outlives the call.
+        let status = unsafe { (context.libraries().acl.aclrtCreateStream)(&raw mut handle) };
+        context.libraries().check("aclrtCreateStream", status)?;
+        Ok(Self { workspace: None, staging, num_staged: 0, num_operators: 0, handle, context: context.clone() })
+    }
+
+    /// Operators queued so far.
+    pub(crate) fn num_operators(&self) -> u64 {
+        self.num_operators
+    }
+
+    /// Queues a copy of host bytes, which may be reused at once: what is queued is a copy in pinned memory.
+    ///
+    /// # Panics
+    /// If the bytes do not lie in `to`.
+    pub(crate) fn write(&mut self, to: &Allocation, mut offset: usize, data: &[u8]) -> Result<(), AscendError> {
+        for piece in data.chunks(self.staging.num_bytes()) {
+            if self.staging.num_bytes() - self.num_staged < piece.len() {
+                self.synchronize()?;
+            }
+            let first = self.num_staged;
+            // Queued copies read other bytes: those before `first`.
+            self.staging.bytes_mut()[first..][..piece.len()].copy_from_slice(piece);
+            self.num_staged = (first + piece.len()).next_multiple_of(64).min(self.staging.num_bytes());
+            let from = self.staging.bytes()[first..].as_ptr().cast();
+            let address = to.range(offset, piece.len());
+            self.context.bind()?;
+            let kind = aclrtMemcpyKind::ACL_MEMCPY_HOST_TO_DEVICE;
+            let copy = self.context.libraries().acl.aclrtMemcpyAsync;
+            // SAFETY: `piece.len()` bytes lie at `address` in live device memory (checked by `range`) and in pinned
+            // memory, which is not written again before a wait.
+            let status = unsafe { copy(address, piece.len(), from, piece.len(), kind, self.handle) };
+            self.context.libraries().check("aclrtMemcpyAsync", status)?;
+            offset += piece.len();
+        }
+        Ok(())
+    }
+
+    /// Copies to the host, piece by piece, and waits.
+    ///
+    /// # Panics
+    /// If the bytes do not lie in `from`.
+    pub(crate) fn read(&mut self, from: &Allocation, mut offset: usize, data: &mut [u8]) -> Result<(), AscendError> {
+        for piece in data.chunks_mut(self.staging.num_bytes()) {
+            if self.staging.num_bytes() - self.num_staged < piece.len() {
+                self.synchronize()?;
+            }
+            let first = self.num_staged;
+            let to = self.staging.bytes_mut()[first..].as_mut_ptr().cast();
+            let address = from.range(offset, piece.len());
+            self.context.bind()?;
+            let kind = aclrtMemcpyKind::ACL_MEMCPY_DEVICE_TO_HOST;
+            let copy = self.context.libraries().acl.aclrtMemcpyAsync;
+            // SAFETY: `piece.len()` bytes lie at `address` in live device memory (checked by `range`) and in pinned
+            // memory, where nobody looks before the wait in the next line is over.
+            let status = unsafe { copy(to, piece.len(), address, piece.len(), kind, self.handle) };
+            self.context.libraries().check("aclrtMemcpyAsync", status)?;
+            self.synchronize()?;
+            piece.copy_from_slice(&self.staging.bytes()[first..][..piece.len()]);
+            offset += piece.len();
+        }
+        Ok(())
+    }
+
+    /// Waits for everything queued.
+    pub(crate) fn synchronize(&mut self) -> Result<(), AscendError> {
+        self.context.bind()?;
+        // SAFETY: the handle is alive as long as `self`.
+        let status = unsafe { (self.context.libraries().acl.aclrtSynchronizeStream)(self.handle) };
+        self.context.libraries().check("aclrtSynchronizeStream", status)?;
+        self.num_staged = 0;
+        Ok(())
+    }
+
+    /// Queues what an operator has planned. All operators of a stream share one workspace: they run one after the other.
+    ///
+    /// `executor` comes from the operator's first function, which also said how large the workspace must be, and is not
+    /// used again.
+    pub(super) fn queue(
+        &mut self,
+        function: &'static str,
+        run: Run,
+        workspace_bytes: u64,
+        executor: *mut aclOpExecutor,
+    ) -> Result<(), AscendError> {
+        let workspace = match self.workspace(workspace_bytes as usize) {
+            Ok(workspace) => workspace,
+            Err(error) => {
+                // SAFETY: the operator planned it, and nothing has used it.
+                let status = unsafe { (self.context.libraries().base.aclDestroyAclOpExecutor)(executor) };
+                report_drop(self.context.libraries().check("aclDestroyAclOpExecutor", status));
+                return Err(error);
+            }
+        };
+        // SAFETY: `run` belongs to the operator that planned (`ops` names both in one line). The workspace is as large as
+        // it asked for and lives until the stream has passed the operator; so do the tensors it names.
+        let status = unsafe { run(workspace, workspace_bytes, executor, self.handle) };
+        self.context.libraries().check(function, status)?;
+        self.num_operators += 1;
+        Ok(())
+    }
+
+    /// At least `num_bytes`, or null for none.
+    fn workspace(&mut self, num_bytes: usize) -> Result<*mut std::ffi::c_void, AscendError> {
+        if num_bytes == 0 {
+            return Ok(ptr::null_mut());
+        }
+        let workspace = match self.workspace.take() {
+            Some(workspace) if workspace.num_bytes() >= num_bytes => workspace,
+            // The old one goes first, after the work that uses it.
+            smaller => {
+                drop(smaller);
+                Allocation::new(&self.context, num_bytes)?
+            }
+        };
+        Ok(self.workspace.insert(workspace).range(0, num_bytes))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        report_drop(self.context.bind());
+        // SAFETY: the handle is alive as long as `self`.
+        let status = unsafe { (self.context.libraries().acl.aclrtSynchronizeStream)(self.handle) };
+        report_drop(self.context.libraries().check("aclrtSynchronizeStream", status));
+        // SAFETY: `new` created it and nothing has destroyed it; its work is done.
+        let status = unsafe { (self.context.libraries().acl.aclrtDestroyStream)(self.handle) };
+        report_drop(self.context.libraries().check("aclrtDestroyStream", status));
+    }
+}

@@ -1,0 +1,193 @@
+//! Linears and the embedding.
+
+use engine_core::backend::{PrepareError, StepError};
+use engine_core::quant::{HostWeight, WeightFormat};
+use half::bf16;
+
+use crate::device::{Device, Matrix};
+use crate::driver::{DataType, View};
+use crate::scratch::{AscendStream, Slot};
+
+/// A prepared linear weight `[N, K]`.
+#[derive(Debug)]
+pub struct AscendLinear {
+    values: Matrix,
+    /// `[N]` f32, of i8 values.
+    scales: Option<Matrix>,
+}
+
+/// The input of one or more linears, quantised at most once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Input {
+    /// `[T, K]` bf16.
+    plain: View,
+    /// Where codes and their scales go.
+    slots: [Slot; 2],
+    /// i8 and one scale per row, once somebody has asked for them.
+    quantised: Option<[View; 2]>,
+}
+
+impl Input {
+    /// An op's input.
+    pub(crate) fn outer(x: View) -> Self {
+        Self { plain: x, slots: [Slot::Codes, Slot::CodeScales], quantised: None }
+    }
+
+    /// What an op computes on the way, while others of its products may still read its input.
+    pub(crate) fn inner(x: View) -> Self {
+        Self { plain: x, slots: [Slot::InnerCodes, Slot::InnerCodeScales], quantised: None }
+    }
+
+    fn quantised(&mut self, device: &Device, stream: &mut AscendStream) -> Result<[View; 2], StepError> {
+        if let Some(quantised) = self.quantised {
+            return Ok(quantised);
+        }
+        let (x, [codes, scales]) = (self.plain, self.slots);
+        let codes = stream.scratch(device, codes, DataType::I8, [x.dim(0), x.dim(1)])?;
+        let scales = stream.scratch(device, scales, DataType::F32, [x.dim(0)])?;
+        device.check(stream.queue.quantise(x, codes, scales))?;
+        Ok(*self.quantised.insert([codes, scales]))
+    }
+}
+
+impl AscendLinear {
+    /// bf16 and INT8 weights as they are; f32 ones, which heads of some checkpoints have, multiply f32 inputs.
+    pub(crate) fn new(device: &Device, weight: &HostWeight) -> Result<Self, PrepareError> {
+        let dims = [weight.shape().out_features, weight.shape().in_features];
+        let data_type = data_type(device, weight.format())?;
+        let values = device.tensor(data_type, dims, weight.value_bytes(), "a weight")?;
+        let scales = (data_type == DataType::I8)
+            .then(|| device.tensor(DataType::F32, [dims[0]], weight.scales(), "a weight's scales"))
+            .transpose()?;
+        Ok(Self { values, scales })
+    }
+
+    /// The same of several weights of one format and width, one below the other.
+    pub(crate) fn stacked(device: &Device, weights: &[&HostWeight]) -> Result<Self, PrepareError> {
+        let first = weights[0];
+        let format = first.format();
+        let data_type = data_type(device, format)?;
+        let rows = weights.iter().map(|weight| weight.shape().out_features).sum();
+        let bytes = weights.iter().flat_map(|weight| weight.value_bytes()).copied().collect::<Vec<u8>>();
+        let values = device.tensor(data_type, [rows, first.shape().in_features], &bytes, "a weight")?;
+        let scales = weights.iter().flat_map(|weight| weight.scales()).copied().collect::<Vec<f32>>();
+        let scales = (data_type == DataType::I8)
+            .then(|| device.tensor(DataType::F32, [rows], &scales, "a weight's scales"))
+            .transpose()?;
+        Ok(Self { values, scales })
+    }
+
+    /// N.
+    pub(crate) fn width(&self) -> usize {
+        self.values.view.dim(0)
+    }
+
+    /// `x Wᵀ` to `out [T, N]` in bf16.
+    pub(crate) fn forward(
+        &self,
+        device: &Device,
+        stream: &mut AscendStream,
+        x: &mut Input,
+        out: View,
+    ) -> Result<(), StepError> {
+        let weight = self.values.view;
+        if let Some(scales) = &self.scales {
+            let x = x.quantised(device, stream)?;
+            return device.check(stream.queue.quantised_product(x, [weight, scales.view], out));
+        }
+        if weight.data_type() == DataType::F32 {
+            let wide = stream.scratch(device, Slot::WideOut, DataType::F32, [out.dim(0), out.dim(1)])?;
+            self.forward_wide(device, stream, x.plain, wide)?;
+            return device.check(stream.queue.copy(out, wide));
+        }
+        device.check(stream.queue.product(x.plain, weight.swapped(0, 1), out))
+    }
+
+    /// `x Wᵀ` of bf16 inputs to `out [T, N]` in f32.
+    pub(crate) fn forward_wide(
+        &self,
+        device: &Device,
+        stream: &mut AscendStream,
+        x: View,
+        out: View,
+    ) -> Result<(), StepError> {
+        if self.scales.is_some() {
+            // Its operator knows no f32 result.
+            let narrow = stream.scratch(device, Slot::Narrow, DataType::Bf16, [out.dim(0), out.dim(1)])?;
+            self.forward(device, stream, &mut Input::outer(x), narrow)?;
+            return device.check(stream.queue.copy(out, narrow));
+        }
+        let weight = self.values.view;
+        let x = if weight.data_type() == DataType::F32 { widened(device, stream, x)? } else { x };
+        device.check(stream.queue.product(x, weight.swapped(0, 1), out))
+    }
+}
+
+/// `x [T, K]` in f32.
+pub(crate) fn widened(device: &Device, stream: &mut AscendStream, x: View) -> Result<View, StepError> {
+    let wide = stream.scratch(device, Slot::Wide, DataType::F32, [x.dim(0), x.dim(1)])?;
+    device.check(stream.queue.copy(wide, x))?;
+    Ok(wide)
+}
+
+/// How a weight's values lie on the device.
+pub(crate) fn data_type(device: &Device, format: WeightFormat) -> Result<DataType, PrepareError> {
+    match format {
+        WeightFormat::F32 => Ok(DataType::F32),
+        WeightFormat::Bf16 => Ok(DataType::Bf16),
+        WeightFormat::Int8Channel if device.has_int8 => Ok(DataType::I8),
+        WeightFormat::Int8Channel | WeightFormat::Fp8Block | WeightFormat::Int4Group => Err(refused(device, format)),
+    }
+}
+
+/// True for the formats that models are computed in; f32 is for heads that come in it.
+pub(crate) fn computes(device: &Device, format: WeightFormat) -> bool {
+    match format {
+        WeightFormat::Bf16 => true,
+        WeightFormat::Int8Channel => device.has_int8,
+        WeightFormat::F32 | WeightFormat::Fp8Block | WeightFormat::Int4Group => false,
+    }
+}
+
+/// Why a weight is not taken.
+pub(crate) fn refused(device: &Device, format: WeightFormat) -> PrepareError {
+    let (reason, action) = match format {
+        WeightFormat::Int8Channel => ("this CANN lacks its operators", "install CANN 9.0 or later, or use bf16"),
+        _ => ("its operators multiply bf16 and INT8", "choose precision bf16 or int8"),
+    };
+    device.unsupported(format!("{format} weights"), reason, action)
+}
+
+/// A prepared token embedding `[vocab, H]`, in bf16.
+#[derive(Debug)]
+pub struct AscendEmbedding(Matrix);
+
+impl AscendEmbedding {
+    pub(crate) fn new(device: &Device, table: &HostWeight) -> Result<Self, PrepareError> {
+        let table = table.convert(WeightFormat::Bf16)?;
+        let dims = [table.shape().out_features, table.shape().in_features];
+        Ok(Self(device.tensor(DataType::Bf16, dims, table.value_bytes(), "the embedding")?))
+    }
+
+    /// `out[t] = table[tokens[t]]`.
+    pub(crate) fn forward(
+        &self,
+        device: &Device,
+        stream: &mut AscendStream,
+        tokens: View,
+        out: View,
+    ) -> Result<(), StepError> {
+        device.check(stream.queue.embed(self.0.view, tokens, out))
+    }
+}
+
+/// Matrices computed on the host, in bf16.
+pub(crate) fn computed<const N: usize>(
+    device: &Device,
+    dims: [usize; N],
+    values: &[f32],
+    what: &str,
+) -> Result<Matrix, StepError> {
+    let values: Vec<bf16> = values.iter().copied().map(bf16::from_f32).collect();
+    device.tensor(DataType::Bf16, dims, &values, what)
+}

@@ -1,0 +1,209 @@
+//! Multi-head latent attention, absorbed: W_UK is folded into the queries, W_UV into the result, and attention runs on the
+//! latents as one key head of width Lkv + R.
+//!
+//! W_UK and W_UV are bf16 whatever the checkpoint holds. Rotated values keep the checkpoint's order of pairs in queries and
+//! cache: of the operator's modes that Atlas A2 and A3 have, it is the one that fits interleaved pairs.
+
+mod attention;
+mod prolog;
+mod step;
+mod tables;
+
+use std::sync::Arc;
+
+use engine_core::backend::{CacheSpec, MlaSpec, MlaWeights, PrepareError, QueryProjection};
+use engine_core::config::AttentionConfig;
+use engine_core::quant::HostWeight;
+
+use crate::device::{Device, Matrix};
+use crate::driver::{Allocation, DataType, View};
+use crate::linear::{AscendLinear, computed, computes, refused};
+use crate::norm::AscendNorm;
+
+pub(crate) use tables::Tables;
+use tables::{Masks, RopeMemory};
+
+/// Widths that fused attention takes: Lkv, R, most heads, most tokens of a sequence, and slots of a block in multiples.
+const FUSED_RANK: usize = 512;
+const FUSED_ROPE: usize = 64;
+const MAX_FUSED_HEADS: usize = 128;
+const MAX_FUSED_QUERY: usize = 16;
+const FUSED_BLOCK_UNIT: usize = 16;
+const MAX_FUSED_BLOCK: usize = 1024;
+
+/// A prepared layer's attention.
+#[derive(Debug)]
+pub struct AscendMla {
+    dims: AttentionConfig,
+    softmax_scale: f32,
+    q: Projection,
+    kv_a: AscendLinear,
+    kv_a_norm: AscendNorm,
+    /// `[N, P, Lkv]`.
+    w_uk: Matrix,
+    /// `[N, V, Lkv]`.
+    w_uv: Matrix,
+    rope: Arc<RopeMemory>,
+    masks: Arc<Masks>,
+    has_fused_attention: bool,
+}
+
+#[derive(Debug)]
+enum Projection {
+    Direct(AscendLinear),
+    LowRank(Box<LowRank>),
+}
+
+/// Down, norm, up.
+#[derive(Debug)]
+struct LowRank {
+    a: AscendLinear,
+    norm: AscendNorm,
+    b: AscendLinear,
+}
+
+/// Latent KV of all layers in bf16: `kv_c [layers, blocks, block size, Lkv]` and `k_pe [layers, blocks, block size, R]`.
+#[derive(Debug)]
+pub struct AscendLatentCache {
+    spec: CacheSpec,
+    latents: Allocation,
+    keys: Allocation,
+}
+
+impl AscendLatentCache {
+    pub(crate) fn new(device: &Device, spec: &CacheSpec) -> Result<Self, PrepareError> {
+        // Sizes no device has end in an error of the allocation.
+        let slots = spec.num_blocks.saturating_mul(spec.block_size).saturating_mul(spec.num_layers);
+        let alloc = |width: usize| device.alloc(slots.saturating_mul(2 * width), "the latent cache");
+        Ok(Self { spec: *spec, latents: alloc(spec.kv_lora_rank)?, keys: alloc(spec.qk_rope_head_dim)? })
+    }
+
+    /// Both parts of a layer, `[blocks, block size, width]`.
+    fn layer(&self, layer: usize) -> [View; 2] {
+        let CacheSpec { num_layers, num_blocks, block_size, kv_lora_rank, qk_rope_head_dim } = self.spec;
+        let part = |memory: &Allocation, width: usize| {
+            View::new(memory.address(), DataType::Bf16, [num_layers, num_blocks, block_size, width])
+                .narrowed(0, layer, 1)
+                .reshaped([num_blocks, block_size, width])
+        };
+        [part(&self.latents, kv_lora_rank), part(&self.keys, qk_rope_head_dim)]
+    }
+}
+
+/// Queries of a step in bf16: absorbed `[T, N, Lkv]` and rotated `[T, N, R]`.
+#[derive(Debug)]
+pub struct AscendQueries {
+    absorbed: Allocation,
+    rotated: Allocation,
+}
+
+impl AscendQueries {
+    pub(crate) fn new(device: &Device, spec: &MlaSpec, max_num_tokens: usize) -> Result<Self, PrepareError> {
+        let rows = max_num_tokens.saturating_mul(spec.dims.num_attention_heads);
+        let alloc = |width: usize| device.alloc(rows.saturating_mul(2 * width), "queries");
+        Ok(Self { absorbed: alloc(spec.dims.kv_lora_rank)?, rotated: alloc(spec.dims.qk_rope_head_dim)? })
+    }
+
+    /// Both parts of the first `num_tokens` rows.
+    fn views(&self, dims: &AttentionConfig, num_tokens: usize) -> [View; 2] {
+        let part = |memory: &Allocation, width: usize| {
+            View::new(memory.address(), DataType::Bf16, [num_tokens, dims.num_attention_heads, width])
+        };
+        [part(&self.absorbed, dims.kv_lora_rank), part(&self.rotated, dims.qk_rope_head_dim)]
+    }
+}
+
+impl AscendMla {
+    pub(crate) fn new(
+        device: &Device,
+        tables: &Tables,
+        spec: &MlaSpec,
+        weights: &MlaWeights,
+    ) -> Result<Self, PrepareError> {
+        let rope_dim = spec.dims.qk_rope_head_dim;
+        if spec.rope.max_len() > 0 && 2 * spec.rope.cos(0).len() != rope_dim {
+            return Err(device.unsupported(
+                format!("attention with {rope_dim} rotated values per head"),
+                format!("the rope table has {}", 2 * spec.rope.cos(0).len()),
+                "build the table with qk_rope_head_dim of the same configuration",
+            ));
+        }
+        let linear = |weight: &HostWeight| match computes(device, weight.format()) {
+            true => AscendLinear::new(device, weight),
+            false => Err(refused(device, weight.format())),
+        };
+        let eps = spec.rms_norm_eps;
+        let q = match &weights.q {
+            QueryProjection::Direct(weight) => Projection::Direct(linear(weight)?),
+            QueryProjection::LowRank { a, norm, b } => {
+                let (a, norm, b) = (linear(a)?, AscendNorm::new(device, norm, eps)?, linear(b)?);
+                Projection::LowRank(Box::new(LowRank { a, norm, b }))
+            }
+        };
+        let kv_a = linear(&weights.kv_a)?;
+        let [w_uk, w_uv] = absorbed_weights(device, &spec.dims, &weights.kv_b)?;
+        let has_fused_attention = device.has_fused_attention && is_fusable(&spec.dims);
+        Ok(Self {
+            dims: spec.dims,
+            softmax_scale: spec.softmax_scale,
+            q,
+            kv_a,
+            kv_a_norm: AscendNorm::new(device, &weights.kv_a_norm, eps)?,
+            w_uk,
+            w_uv,
+            rope: tables.rope(device, &spec.rope)?,
+            masks: tables.masks(device)?,
+            has_fused_attention,
+        })
+    }
+}
+
+/// True for widths that fused attention takes.
+fn is_fusable(dims: &AttentionConfig) -> bool {
+    let heads = dims.num_attention_heads;
+    dims.kv_lora_rank == FUSED_RANK
+        && dims.qk_rope_head_dim == FUSED_ROPE
+        && heads.is_power_of_two()
+        && heads <= MAX_FUSED_HEADS
+}
+
+/// `kv_b` per head: P rows of W_UK, then V rows of W_UV.
+fn absorbed_weights(device: &Device, dims: &AttentionConfig, kv_b: &HostWeight) -> Result<[Matrix; 2], PrepareError> {
+    let AttentionConfig { num_attention_heads: heads, kv_lora_rank: rank, .. } = *dims;
+    let (p, v) = (dims.qk_nope_head_dim, dims.v_head_dim);
+    let rows = |first: usize, count: usize| -> Vec<f32> {
+        let mut values = vec![0.0; heads * count * rank];
+        for (i, row) in values.chunks_mut(rank).enumerate() {
+            kv_b.row_f32(i / count * (p + v) + first + i % count, row);
+        }
+        values
+    };
+    Ok([
+        computed(device, [heads, p, rank], &rows(0, p), "W_UK")?,
+        computed(device, [heads, v, rank], &rows(p, v), "W_UV")?,
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_models_are_fusable_and_others_are_not() {
+        let dims = |heads, rank, rope| AttentionConfig {
+            num_attention_heads: heads,
+            q_lora_rank: None,
+            kv_lora_rank: rank,
+            qk_nope_head_dim: 128,
+            qk_rope_head_dim: rope,
+            v_head_dim: 128,
+        };
+        // DeepSeek-V3, Kimi-K2, Moonlight.
+        for heads in [128, 64, 16] {
+            assert!(is_fusable(&dims(heads, 512, 64)), "{heads}");
+        }
+        for (heads, rank, rope) in [(20, 512, 64), (256, 512, 64), (16, 128, 64), (16, 512, 32)] {
+            assert!(!is_fusable(&dims(heads, rank, rope)), "{heads} {rank} {rope}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! First half: queries, and latents into the cache.
+
+use engine_core::backend::{LayerStep, StepError};
+
+use super::{AscendLatentCache, AscendMla, AscendQueries, LowRank, Projection};
+use crate::device::{AscendBuffer, Device};
+use crate::driver::{DataType, View};
+use crate::linear::Input;
+use crate::scratch::{AscendStream, Slot};
+
+impl AscendMla {
+    /// `x [T, H]` to `queries` and to the step's slots of `cache`.
+    pub(crate) fn prolog(
+        &self,
+        device: &Device,
+        stream: &mut AscendStream,
+        step: LayerStep<'_, AscendBuffer>,
+        x: View,
+        (cache, queries): (&AscendLatentCache, &AscendQueries),
+    ) -> Result<(), StepError> {
+        let num_tokens = x.dim(0);
+        let mut input = Input::outer(x);
+        let width = self.dims.latent_width();
+        let kv_a = stream.scratch(device, Slot::KvA, DataType::Bf16, [num_tokens, width])?;
+        self.kv_a.forward(device, stream, &mut input, kv_a)?;
+        let q = self.project_queries(device, stream, &mut input, num_tokens)?;
+        let [absorbed, rotated] = queries.views(&self.dims, num_tokens);
+        let key = self.rotate(device, stream, step, (q, kv_a), rotated)?;
+        self.write_cache(device, stream, step, (kv_a, key), cache)?;
+        self.absorb(device, stream, q, absorbed)
+    }
+
+    /// `[T, N, P + R]`, before rope.
+    fn project_queries(
+        &self,
+        device: &Device,
+        stream: &mut AscendStream,
+        x: &mut Input,
+        num_tokens: usize,
+    ) -> Result<View, StepError> {
+        let (heads, head_width) = (self.dims.num_attention_heads, self.dims.qk_head_dim());
+        let q = stream.scratch(device, Slot::Query, DataType::Bf16, [num_tokens, heads * head_width])?;
+        match &self.q {
+            Projection::Direct(weight) => weight.forward(device, stream, x, q)?,
+            Projection::LowRank(low_rank) => {
+                let LowRank { a, norm, b } = &**low_rank;
+                let dims = [num_tokens, a.width()];
+                let low = stream.scratch(device, Slot::QueryLow, DataType::Bf16, dims)?;
+                let normed = stream.scratch(device, Slot::QueryNormed, DataType::Bf16, dims)?;
+                a.forward(device, stream, x, low)?;
+                norm.forward(device, stream, low, normed)?;
+                b.forward(device, stream, &mut Input::inner(normed), q)?;
+            }
+        }
+        Ok(q.reshaped([num_tokens, heads, head_width]))
+    }
+
+    /// Rotates the last R values of queries and key in f32; queries go to `queries [T, N, R]`, the key is returned, `[T, 1,
+    /// R]`.
+    fn rotate(
+        &self,
+        device: &Device,
+        stream: &mut AscendStream,
+        step: LayerStep<'_, AscendBuffer>,
+        (q, kv_a): (View, View),
+        queries: View,
+    ) -> Result<View, StepError> {
+        let (heads, rope) = (self.dims.num_attention_heads, self.dims.qk_rope_head_dim);
+        let num_tokens = q.dim(0);
+        let angles = self.angles(device, stream, step)?;
+        let dims = [num_tokens, heads + 1, rope];
+        let before = stream.scratch(device, Slot::Rotary, DataType::F32, dims)?;
+        let after = stream.scratch(device, Slot::Rotated, DataType::F32, dims)?;
+        let key = stream.scratch(device, Slot::KeyRotated, DataType::Bf16, [num_tokens, 1, rope])?;
+        let queue = &mut stream.queue;
+        let q_pe = q.narrowed(2, self.dims.qk_nope_head_dim, rope);
+        let k_pe = kv_a.narrowed(1, self.dims.kv_lora_rank, rope).with_axis(1);
+        device.check(queue.copy(before.narrowed(1, 0, heads), q_pe))?;
+        device.check(queue.copy(before.narrowed(1, heads, 1), k_pe))?;
+        device.check(queue.rotate(before, angles, after))?;
+        device.check(queue.copy(queries, after.narrowed(1, 0, heads)))?;
+        device.check(queue.copy(key, after.narrowed(1, heads, 1)))?;
+        Ok(key)
+    }
+
+    /// Normalised latents and rotated keys of the step's tokens to their slots. Padding tokens come last and have none.
+    fn write_cache(
+        &self,
+        device: &Device,
+        stream: &mut AscendStream,
+        step: LayerStep<'_, AscendBuffer>,
+        (kv_a, key): (View, View),
+        cache: &AscendLatentCache,
+    ) -> Result<(), StepError> {
+        let num_live = step.meta.host().query_start_loc.last().map_or(0, |end| *end as usize);
+        if num_live == 0 {
+            return Ok(());
+        }
+        let rank = self.dims.kv_lora_rank;
+        let kv_c = stream.scratch(device, Slot::KvC, DataType::Bf16, [num_live, rank])?;
+        let latent = kv_a.narrowed(0, 0, num_live).narrowed(1, 0, rank);
+        self.kv_a_norm.forward(device, stream, latent, kv_c)?;
+        let slots = View::new(step.meta.slot_mapping.buffer().0.address(), DataType::I32, [num_live]);
+        let rows = [kv_c.with_axis(1), key.narrowed(0, 0, num_live)];
+        let layer = cache.layer(step.layer).map(|part| part.with_axis(2));
+        device.check(stream.queue.write_cache(rows, slots, layer))
+    }
+
+    /// Folds W_UK into the first P values of each head: `out [T, N, Lkv]`.
+    fn absorb(&self, device: &Device, stream: &mut AscendStream, q: View, out: View) -> Result<(), StepError> {
+        let (heads, p) = (self.dims.num_attention_heads, self.dims.qk_nope_head_dim);
+        let num_tokens = q.dim(0);
+        let nope = stream.scratch(device, Slot::QueryNope, DataType::Bf16, [heads, num_tokens, p])?;
+        let dims = [heads, num_tokens, self.dims.kv_lora_rank];
+        let absorbed = stream.scratch(device, Slot::QueryAbsorbed, DataType::Bf16, dims)?;
+        let queue = &mut stream.queue;
+        device.check(queue.copy(nope, q.narrowed(2, 0, p).swapped(0, 1)))?;
+        device.check(queue.batched_product(nope, self.w_uk.view, absorbed))?;
+        device.check(queue.copy(out, absorbed.swapped(0, 1)))
+    }
+}

@@ -1,0 +1,141 @@
+//! A stream: its queue of work, and memory for what lives between the operators of an op.
+
+use engine_core::backend::{StepError, StepLayout};
+
+use crate::device::Device;
+use crate::driver::{Allocation, AscendError, DataType, Stream, View};
+
+/// What a piece of scratch memory is for. Each has its own memory, so that views taken for one op stay valid while the op is
+/// put together; ops of one stream run one after the other and share all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// The op's input in f32.
+    Wide,
+    /// A result in f32, and one in bf16 that becomes f32.
+    WideOut,
+    Narrow,
+    /// The op's input, quantised, and its scales.
+    Codes,
+    CodeScales,
+    /// What is quantised inside an op: several products may still read the input.
+    InnerCodes,
+    InnerCodeScales,
+    /// Reciprocal root mean squares.
+    Rstd,
+    /// The gate and up projections, and their product.
+    GateUp,
+    Hidden,
+    /// Queries: low-rank, normalised, whole, the part that is absorbed and what it becomes.
+    QueryLow,
+    QueryNormed,
+    Query,
+    QueryNope,
+    QueryAbsorbed,
+    /// Latents before and after their norm.
+    KvA,
+    KvC,
+    /// Rotated parts of queries and keys, before and after, and of keys alone.
+    Rotary,
+    Rotated,
+    KeyRotated,
+    /// cos and sin of the step's positions.
+    Cos,
+    Sin,
+    /// Slots of the step's sequences, their latents and their rotated keys.
+    CacheSlots,
+    Latents,
+    Keys,
+    /// Scores, their rotated part, probabilities in f32 and in bf16.
+    Scores,
+    RotaryScores,
+    Probabilities,
+    RoundedProbabilities,
+    /// Sums over latents, by token and by head, and after W_UV.
+    Attended,
+    AttendedByHead,
+    Values,
+    /// Router logits and scores.
+    RouterLogits,
+    RouterScores,
+    /// Tokens sorted by expert, where they are, how many, what the experts yield.
+    Routed,
+    RowOfPair,
+    ExpertEnds,
+    RoutedScales,
+    RoutedOut,
+    Shared,
+    /// Logits without NaN, the highest ones, where they are, and which are none.
+    CleanLogits,
+    Highest,
+    HighestIds,
+    IsNone,
+}
+
+const NUM_SLOTS: usize = Slot::IsNone as usize + 1;
+
+/// A stream of the Ascend backend.
+#[derive(Debug)]
+pub struct AscendStream {
+    /// Freed before the queue that uses them.
+    slots: [Option<(Allocation, usize)>; NUM_SLOTS],
+    /// What the tables in [`Slot::Cos`], [`Slot::Sin`] and [`Slot::CacheSlots`] were made for.
+    pub(crate) step: PreparedStep,
+    pub(crate) queue: Stream,
+}
+
+/// A step whose tables are on the device. Layers share them.
+#[derive(Debug, Default)]
+pub(crate) struct PreparedStep {
+    pub(crate) layout: StepLayout,
+    /// The rope table that cos and sin were taken from; 0 for none.
+    pub(crate) rope: u64,
+    /// True where the slots of all sequences are listed.
+    pub(crate) has_slots: bool,
+    /// Slots of all sequences, one after the other.
+    pub(crate) slots: Vec<i32>,
+    /// Ends of the sequences' tokens, and their lengths, as operators take them.
+    pub(crate) ends: Vec<i64>,
+    pub(crate) lengths: Vec<i64>,
+}
+
+impl AscendStream {
+    pub(crate) fn new(device: &Device) -> Result<Self, StepError> {
+        let slots = std::array::from_fn(|_| None);
+        Ok(Self { slots, step: PreparedStep::default(), queue: device.stream()? })
+    }
+
+    /// Operators queued on this stream so far.
+    pub fn num_operators(&self) -> u64 {
+        self.queue.num_operators()
+    }
+
+    /// A dense tensor for `slot`, contents unspecified.
+    pub(crate) fn scratch<const N: usize>(
+        &mut self,
+        device: &Device,
+        slot: Slot,
+        data_type: DataType,
+        dims: [usize; N],
+    ) -> Result<View, StepError> {
+        let num_bytes = dims.iter().product::<usize>() * data_type.num_bytes();
+        let held = &mut self.slots[slot as usize];
+        let address = match held {
+            Some((memory, capacity)) if *capacity >= num_bytes => memory.address(),
+            _ => {
+                // The old memory goes first, after the work that uses it.
+                *held = None;
+                let memory = device.alloc(num_bytes, "the workspace of a step")?;
+                held.insert((memory, num_bytes)).0.address()
+            }
+        };
+        Ok(View::new(address, data_type, dims))
+    }
+
+    /// Writes host values to the beginning of a slot that [`AscendStream::scratch`] has made large enough.
+    pub(crate) fn fill(&mut self, slot: Slot, data: &[u8]) -> Result<(), AscendError> {
+        match &self.slots[slot as usize] {
+            Some((memory, _)) => self.queue.write(memory, 0, data),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Numbers of CANN's C interfaces, as their references document them.
+
+/// What every function returns.
+pub(crate) type Status = i32;
+
+pub(crate) mod status {
+    use super::Status;
+
+    pub(crate) const SUCCESS: Status = 0;
+    pub(crate) const UNINITIALIZED: Status = 100_001;
+    pub(crate) const REPEAT_INITIALIZE: Status = 100_002;
+    pub(crate) const PARAM_INVALID: Status = 107_000;
+    pub(crate) const CONTEXT_NULL: Status = 107_002;
+    pub(crate) const STREAM_CONTEXT: Status = 107_003;
+    pub(crate) const MEMORY_ALLOCATION: Status = 207_001;
+    pub(crate) const NO_DEVICE: Status = 207_004;
+    /// An operator was given null for what it needs.
+    pub(crate) const NULLPTR: Status = 161_001;
+    /// An operator was given what it does not take.
+    pub(crate) const INVALID: Status = 161_002;
+    /// An operator does not run with these sizes.
+    pub(crate) const TILING: Status = 561_002;
+    /// An executor that does not exist, or not any more.
+    pub(crate) const NULL_EXECUTOR: Status = 561_103;
+    pub(crate) const LOST_HEARTBEAT: Status = 507_010;
+    pub(crate) const AICORE_EXCEPTION: Status = 507_015;
+}
+
+/// `aclFormat`: dense rows.
+pub(crate) const FORMAT_ND: i32 = 2;
+
+/// `aclrtMemAttr`: device memory.
+pub(crate) const HBM_MEM: u32 = 1;

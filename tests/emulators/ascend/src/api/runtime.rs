@@ -1,0 +1,98 @@
+//! Initialisation, devices, contexts, streams, the words of failures.
+
+use std::ffi::c_char;
+
+use super::{entries, exit, write};
+use crate::abi::status;
+use crate::machine::{Context, Failure, Kind, lock, set_current, take_message};
+use crate::stream::Stream;
+
+entries! {
+    fn aclInit(machine, config: *const c_char) {
+        if !config.is_null() {
+            return Err(Failure::new(status::PARAM_INVALID, "a configuration file, which is not modelled"));
+        }
+        if machine.is_initialised {
+            return Err(Failure::new(status::REPEAT_INITIALIZE, "initialised already"));
+        }
+        machine.is_initialised = true;
+        exit::report_leaks_at_exit();
+        Ok(())
+    }
+
+    fn aclrtGetDeviceCount(machine, count: *mut u32) {
+        machine.check_initialised()?;
+        if machine.config.num_devices == 0 {
+            return Err(Failure::new(status::NO_DEVICE, "this machine is to have no device"));
+        }
+        write(count, machine.config.num_devices)
+    }
+
+    fn aclrtCreateContext(machine, context: *mut u64, device: i32) {
+        machine.check_initialised()?;
+        if device < 0 || device as u32 >= machine.config.num_devices {
+            let message = format!("device {device} of {}", machine.config.num_devices);
+            return Err(Failure::new(status::PARAM_INVALID, message));
+        }
+        let handle = machine.new_handle(Kind::Context);
+        machine.contexts.insert(handle, Context::default());
+        set_current(handle);
+        write(context, handle)
+    }
+
+    fn aclrtDestroyContext(machine, context: u64) {
+        machine.destroy_context(context)
+    }
+
+    fn aclrtSetCurrentContext(machine, context: u64) {
+        if !machine.contexts.contains_key(&context) {
+            return Err(Failure::new(status::PARAM_INVALID, format!("{context:#x} is no live context")));
+        }
+        set_current(context);
+        Ok(())
+    }
+
+    fn aclrtSynchronizeDevice(machine) {
+        machine.run_all()
+    }
+
+    fn aclrtCreateStream(machine, stream: *mut u64) {
+        machine.context()?;
+        let handle = machine.new_handle(Kind::Stream);
+        machine.context()?.streams.insert(handle, Stream::default());
+        write(stream, handle)
+    }
+
+    fn aclrtDestroyStream(machine, stream: u64) {
+        let queued = machine.context()?.stream(stream)?.queue.len();
+        machine.context()?.streams.remove(&stream);
+        if queued > 0 {
+            return Err(Failure::new(status::PARAM_INVALID, format!("the stream had {queued} operations queued")));
+        }
+        Ok(())
+    }
+
+    fn aclrtSynchronizeStream(machine, stream: u64) {
+        machine.context()?.stream(stream)?;
+        machine.run_stream(stream)
+    }
+}
+
+/// The thread's last message, which is forgotten; null where there is none.
+// SAFETY: the name is that of CANN's function, with its parameters.
+#[unsafe(no_mangle)]
+#[allow(non_snake_case, reason = "CANN's own name")]
+pub(crate) extern "C" fn aclGetRecentErrMsg() -> *const c_char {
+    take_message()
+}
+
+/// The product's name.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+#[allow(non_snake_case, reason = "CANN's own name")]
+pub(crate) extern "C" fn aclrtGetSocName() -> *const c_char {
+    match lock() {
+        Ok(machine) => machine.as_ref().map_or(std::ptr::null(), |machine| machine.config.product.soc.as_ptr()),
+        Err(_) => std::ptr::null(),
+    }
+}

@@ -1,0 +1,31 @@
+//! A strict stand-in for CANN's libraries (`libascendcl.so`, `libnnopbase.so`, `libopapi.so`) over host memory.
+//!
+//! A test instrument. It lets an unchanged backend run whole models on a machine without an accelerator, and it refuses
+//! what CANN may let pass. It is never shipped and it is no backend. One shared library has the symbols of all three and is
+//! found under each of their names.
+//!
+//! * [`config`]: which product it pretends to be, and the faults it injects; chosen by environment variables.
+//! * [`machine`]: devices, contexts, and who owns what.
+//! * [`memory`]: allocations with guards, full of NaN.
+//! * [`stream`]: work is queued and runs when somebody waits for it.
+//! * [`tensor`]: descriptors, and views of device memory as numbers.
+//! * [`operator`]: the two-phase protocol.
+//! * [`ops`]: operators: what each accepts on Atlas A2 and A3, and its arithmetic in f32.
+//! * [`api`]: the other C functions.
+//!
+//! What it checks, and what it cannot prove, is listed in `docs/emulators.md`.
+
+#![allow(rustdoc::private_intra_doc_links)]
+
+mod abi;
+mod api;
+pub mod config;
+mod machine;
+mod memory;
+mod operator;
+mod ops;
+mod stream;
+mod tensor;
+
+#[cfg(test)]
+mod tests;

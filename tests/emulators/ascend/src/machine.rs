@@ -1,0 +1,260 @@
+//! The state of the emulated machine: devices, contexts, and who owns what.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::abi::{Status, status};
+use crate::config::{Config, Fault};
+use crate::memory::Memory;
+use crate::operator::Executor;
+use crate::stream::Stream;
+use crate::tensor::Descriptor;
+
+/// A function that did not succeed: what it answers, and what the developer should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) status: Status,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(status: Status, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.status, self.message)
+    }
+}
+
+pub(crate) type Outcome<T> = Result<T, Failure>;
+
+/// Handles are numbers that are never used twice, so that a stale one is noticed. The upper bits tell kinds apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Context = 1,
+    Stream,
+    Descriptor,
+    Executor,
+}
+
+const KIND_SHIFT: u32 = 40;
+
+/// What a context owns.
+#[derive(Debug, Default)]
+pub(crate) struct Context {
+    pub(crate) memory: Memory,
+    /// Pinned memory of the host.
+    pub(crate) pinned: Memory,
+    pub(crate) streams: BTreeMap<u64, Stream>,
+    /// Once set, every call that works on the device answers with it.
+    pub(crate) sticky: Option<Failure>,
+}
+
+impl Context {
+    pub(crate) fn stream(&mut self, handle: u64) -> Outcome<&mut Stream> {
+        let stream = self.streams.get_mut(&handle);
+        stream.ok_or_else(|| {
+            Failure::new(status::STREAM_CONTEXT, format!("{handle:#x} is no live stream of the thread's context"))
+        })
+    }
+
+    /// Everything that its owner should have given back.
+    fn leaks(&self) -> Vec<String> {
+        let pieces = |memory: &Memory, kind: &str| -> Vec<String> {
+            memory.live().map(|(address, bytes)| format!("{bytes} bytes of {kind} memory at {address:#x}")).collect()
+        };
+        let mut leaks = pieces(&self.memory, "device");
+        leaks.extend(pieces(&self.pinned, "pinned"));
+        leaks.extend(self.streams.keys().map(|handle| format!("stream {handle:#x}")));
+        leaks
+    }
+}
+
+/// The whole state.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) config: Config,
+    pub(crate) is_initialised: bool,
+    pub(crate) contexts: BTreeMap<u64, Context>,
+    pub(crate) descriptors: BTreeMap<u64, Descriptor>,
+    /// Planned and not yet queued.
+    pub(crate) executors: BTreeMap<u64, Executor>,
+    leaks: Vec<String>,
+    next_handle: u64,
+    num_calls: u64,
+    num_allocations: u64,
+    pub(crate) num_launches: u64,
+}
+
+thread_local! {
+    /// The context of the calling thread; 0 for none.
+    static CURRENT: Cell<u64> = const { Cell::new(0) };
+    /// What the thread's last failure said, and the text that was handed out last.
+    static MESSAGE: RefCell<String> = const { RefCell::new(String::new()) };
+    static HANDED_OUT: RefCell<CString> = RefCell::default();
+}
+
+static MACHINE: Mutex<Option<Machine>> = Mutex::new(None);
+
+/// The one machine of the process, made when it is first asked for.
+///
+/// # Errors
+/// A message where the environment asks for a machine that does not exist.
+pub(crate) fn lock() -> Result<MutexGuard<'static, Option<Machine>>, String> {
+    let mut machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    if machine.is_none() {
+        *machine = Some(Machine::new(Config::from_environment()?));
+    }
+    Ok(machine)
+}
+
+/// Replaces the machine by a new one.
+#[cfg(test)]
+pub(crate) fn replace(config: Config) {
+    *MACHINE.lock().unwrap_or_else(PoisonError::into_inner) = Some(Machine::new(config));
+    set_current(0);
+}
+
+/// Sets the calling thread's context; 0 for none.
+pub(crate) fn set_current(context: u64) {
+    CURRENT.set(context);
+}
+
+/// Keeps what a failure said for the thread that asks.
+pub(crate) fn remember(message: &str) {
+    MESSAGE.with_borrow_mut(|kept| {
+        if !message.is_empty() {
+            *kept = message.to_owned();
+        }
+    });
+}
+
+/// The thread's last message, once; it lives until the thread asks again.
+pub(crate) fn take_message() -> *const std::ffi::c_char {
+    let message = MESSAGE.take();
+    if message.is_empty() {
+        return std::ptr::null();
+    }
+    HANDED_OUT.with_borrow_mut(|text| {
+        *text = CString::new(message).unwrap_or_default();
+        text.as_ptr()
+    })
+}
+
+impl Machine {
+    pub(crate) fn new(config: Config) -> Self {
+        Self {
+            config,
+            is_initialised: false,
+            contexts: BTreeMap::new(),
+            descriptors: BTreeMap::new(),
+            executors: BTreeMap::new(),
+            leaks: Vec::new(),
+            next_handle: 1,
+            num_calls: 0,
+            num_allocations: 0,
+            num_launches: 0,
+        }
+    }
+
+    /// Counts a call and fails it where the device is to be lost by now.
+    pub(crate) fn count_call(&mut self) -> Outcome<()> {
+        self.num_calls += 1;
+        match self.config.fault {
+            Some(Fault::DeviceLost(first)) if self.num_calls >= first => {
+                let message = format!("injected: the device is lost from call {first} on");
+                let failure = Failure::new(status::LOST_HEARTBEAT, message);
+                for context in self.contexts.values_mut() {
+                    context.sticky = Some(failure.clone());
+                }
+                // It takes everything with it.
+                self.descriptors.clear();
+                self.executors.clear();
+                Err(failure)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn check_initialised(&self) -> Outcome<()> {
+        if self.is_initialised {
+            return Ok(());
+        }
+        Err(Failure::new(status::UNINITIALIZED, "aclInit was not called, or failed"))
+    }
+
+    pub(crate) fn new_handle(&mut self, kind: Kind) -> u64 {
+        self.next_handle += 1;
+        (kind as u64) << KIND_SHIFT | self.next_handle
+    }
+
+    /// The calling thread's context, fit for work.
+    pub(crate) fn context(&mut self) -> Outcome<&mut Context> {
+        self.check_initialised()?;
+        let Some(context) = self.contexts.get_mut(&CURRENT.get()) else {
+            return Err(Failure::new(status::CONTEXT_NULL, "the calling thread has no live context"));
+        };
+        match &context.sticky {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(context),
+        }
+    }
+
+    /// Device memory of the current context.
+    pub(crate) fn alloc(&mut self, num_bytes: usize) -> Outcome<u64> {
+        self.context()?;
+        if num_bytes == 0 {
+            return Err(Failure::new(status::PARAM_INVALID, "an allocation of 0 bytes"));
+        }
+        self.num_allocations += 1;
+        if self.config.fault == Some(Fault::Allocation(self.num_allocations)) {
+            let message = format!("injected: allocation {} fails", self.num_allocations);
+            return Err(Failure::new(status::MEMORY_ALLOCATION, message));
+        }
+        let limit = self.config.memory_bytes;
+        let memory = &mut self.context()?.memory;
+        let full = || Failure::new(status::MEMORY_ALLOCATION, format!("no room for {num_bytes} bytes"));
+        if memory.used_bytes().saturating_add(num_bytes as u64) > limit {
+            return Err(full());
+        }
+        memory.alloc(num_bytes).ok_or_else(full)
+    }
+
+    /// Frees device memory at once: what is queued and uses it fails when it runs.
+    pub(crate) fn free(&mut self, address: u64) -> Outcome<()> {
+        let context = self.context()?;
+        context.memory.free(address).map_err(|message| Failure::new(status::PARAM_INVALID, message))
+    }
+
+    pub(crate) fn destroy_context(&mut self, handle: u64) -> Outcome<()> {
+        let Some(context) = self.contexts.remove(&handle) else {
+            return Err(Failure::new(status::PARAM_INVALID, format!("{handle:#x} is no live context")));
+        };
+        // A lost device takes everything with it.
+        if context.sticky.is_none() {
+            let leaks = context.leaks();
+            self.leaks.extend(leaks.into_iter().map(|leak| format!("{leak}, when its context was destroyed")));
+        }
+        Ok(())
+    }
+
+    /// Everything that was not given back until now.
+    pub(crate) fn all_leaks(&self) -> Vec<String> {
+        let mut leaks = self.leaks.clone();
+        for (handle, context) in &self.contexts {
+            if context.sticky.is_none() {
+                leaks.extend(context.leaks());
+                leaks.push(format!("context {handle:#x}"));
+            }
+        }
+        leaks.extend(self.descriptors.values().map(|descriptor| format!("a descriptor of {}", descriptor.kind())));
+        leaks.extend(self.executors.values().map(|executor| format!("an executor of {}, never queued", executor.name)));
+        leaks
+    }
+}

@@ -1,0 +1,184 @@
+//! Descriptors, and views of device memory as numbers.
+
+use std::ops::Range;
+
+use half::bf16;
+
+use crate::memory::{load, store};
+
+/// `aclDataType`, as far as operators here take it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DataType {
+    F32,
+    I8,
+    I32,
+    U8,
+    I64,
+    Bool,
+    Bf16,
+}
+
+impl DataType {
+    pub(crate) fn from_code(code: i32) -> Option<Self> {
+        Some(match code {
+            0 => Self::F32,
+            2 => Self::I8,
+            3 => Self::I32,
+            4 => Self::U8,
+            9 => Self::I64,
+            12 => Self::Bool,
+            27 => Self::Bf16,
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn num_bytes(self) -> u64 {
+        match self {
+            Self::I64 => 8,
+            Self::F32 | Self::I32 => 4,
+            Self::Bf16 => 2,
+            Self::I8 | Self::U8 | Self::Bool => 1,
+        }
+    }
+}
+
+/// A tensor's descriptor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) data_type: DataType,
+    pub(crate) dims: Vec<usize>,
+    pub(crate) strides: Vec<usize>,
+    pub(crate) offset: usize,
+    pub(crate) storage: Vec<usize>,
+    pub(crate) address: u64,
+}
+
+/// What a handle stands for.
+#[derive(Debug, Clone)]
+pub(crate) enum Descriptor {
+    Tensor(View),
+    /// Handles of tensors, which it owns.
+    TensorList(Vec<u64>),
+    IntArray(Vec<i64>),
+    Scalar(f64),
+}
+
+impl Descriptor {
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Descriptor::Tensor(_) => "a tensor",
+            Descriptor::TensorList(_) => "a list of tensors",
+            Descriptor::IntArray(_) => "an array of integers",
+            Descriptor::Scalar(_) => "a scalar",
+        }
+    }
+}
+
+impl View {
+    pub(crate) fn num_elements(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    /// Elements of the storage that the view reaches, from its beginning.
+    pub(crate) fn extent(&self) -> usize {
+        let last: usize = self.dims.iter().zip(&self.strides).map(|(dim, stride)| (dim.max(&1) - 1) * stride).sum();
+        self.offset + last + 1
+    }
+
+    /// Addresses that the view may touch.
+    pub(crate) fn range(&self) -> Range<u64> {
+        self.address..self.address + self.extent() as u64 * self.data_type.num_bytes()
+    }
+
+    pub(crate) fn is_dense(&self) -> bool {
+        let mut stride = 1;
+        self.dims.iter().zip(&self.strides).rev().all(|(dim, found)| {
+            let as_dense = *dim == 1 || *found == stride;
+            stride *= dim;
+            as_dense
+        })
+    }
+
+    /// The last two axes exchanged.
+    pub(crate) fn transposed(&self) -> Self {
+        let (mut view, last) = (self.clone(), self.dims.len() - 1);
+        view.dims.swap(last - 1, last);
+        view.strides.swap(last - 1, last);
+        view
+    }
+
+    /// Addresses of the elements in row-major order.
+    fn addresses(&self) -> impl Iterator<Item = u64> {
+        let bytes = self.data_type.num_bytes();
+        let rank = self.dims.len();
+        let mut index = vec![0; rank];
+        let mut at = self.offset;
+        (0..self.num_elements()).map(move |_| {
+            let address = self.address + at as u64 * bytes;
+            for axis in (0..rank).rev() {
+                index[axis] += 1;
+                at += self.strides[axis];
+                if index[axis] < self.dims[axis] {
+                    break;
+                }
+                at -= index[axis] * self.strides[axis];
+                index[axis] = 0;
+            }
+            address
+        })
+    }
+
+    /// All elements as f32, in row-major order.
+    pub(crate) fn floats(&self) -> Vec<f32> {
+        let read: fn(u64) -> f32 = match self.data_type {
+            DataType::F32 => load::<f32>,
+            DataType::Bf16 => |address| bf16::from_bits(load(address)).to_f32(),
+            DataType::I8 => |address| f32::from(load::<i8>(address)),
+            DataType::U8 | DataType::Bool => |address| f32::from(load::<u8>(address)),
+            DataType::I32 => |address| load::<i32>(address) as f32,
+            DataType::I64 => |address| load::<i64>(address) as f32,
+        };
+        self.addresses().map(read).collect()
+    }
+
+    /// All elements as integers, in row-major order.
+    pub(crate) fn integers(&self) -> Vec<i64> {
+        let read: fn(u64) -> i64 = match self.data_type {
+            DataType::I64 => load::<i64>,
+            DataType::I32 => |address| i64::from(load::<i32>(address)),
+            DataType::I8 => |address| i64::from(load::<i8>(address)),
+            DataType::U8 | DataType::Bool => |address| i64::from(load::<u8>(address)),
+            DataType::F32 | DataType::Bf16 => |_| 0,
+        };
+        self.addresses().map(read).collect()
+    }
+
+    /// Writes elements in row-major order, each rounded to the view's type.
+    pub(crate) fn write(&self, values: &[f32]) {
+        debug_assert_eq!(values.len(), self.num_elements());
+        for (address, value) in self.addresses().zip(values) {
+            match self.data_type {
+                DataType::F32 => store(address, *value),
+                DataType::Bf16 => store(address, bf16::from_f32(*value).to_bits()),
+                DataType::I8 => store(address, *value as i8),
+                DataType::U8 | DataType::Bool => store(address, *value as u8),
+                DataType::I32 => store(address, *value as i32),
+                DataType::I64 => store(address, *value as i64),
+            }
+        }
+    }
+
+    /// As [`View::write`], of integers.
+    pub(crate) fn write_integers(&self, values: &[i64]) {
+        debug_assert_eq!(values.len(), self.num_elements());
+        for (address, value) in self.addresses().zip(values) {
+            match self.data_type {
+                DataType::I64 => store(address, *value),
+                DataType::I32 => store(address, *value as i32),
+                DataType::I8 => store(address, *value as i8),
+                DataType::U8 | DataType::Bool => store(address, *value as u8),
+                DataType::F32 | DataType::Bf16 => {}
+            }
+        }
+    }
+}
