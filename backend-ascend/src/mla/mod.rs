@@ -50,7 +50,7 @@ pub struct AscendMla {
 
 #[derive(Debug)]
 enum Projection {
-    Direct(AscendLinear),
+    Direct(Box<AscendLinear>),
     LowRank(Box<LowRank>),
 }
 
@@ -134,7 +134,7 @@ impl AscendMla {
         };
         let eps = spec.rms_norm_eps;
         let q = match &weights.q {
-            QueryProjection::Direct(weight) => Projection::Direct(linear(weight)?),
+            QueryProjection::Direct(weight) => Projection::Direct(Box::new(linear(weight)?)),
             QueryProjection::LowRank { a, norm, b } => {
                 let (a, norm, b) = (linear(a)?, AscendNorm::new(device, norm, eps)?, linear(b)?);
                 Projection::LowRank(Box::new(LowRank { a, norm, b }))
