@@ -23,7 +23,7 @@ type Buffer = <ReferenceBackend as Backend>::Buffer;
 type Stream = <ReferenceBackend as Backend>::Stream;
 
 impl Backend for CountingBackend {
-    delegate_backend!(inner: ReferenceBackend; types, device, prepare, ops except [moe_gate]);
+    delegate_backend!(inner: ReferenceBackend; types, device, uncaptured, prepare, ops except [moe_gate]);
 
     /// The operation that differs.
     fn moe_gate(

@@ -1,8 +1,11 @@
 //! [`Backend`] for Ascend: unpacks tensors and hands views of them to the ops.
 
+use std::convert::Infallible;
+
 use engine_core::backend::{
     ActTensor, Backend, CacheSpec, Capabilities, DType, Element, ExpertsWeights, FfnWeights, GateSpec, GateWeights,
-    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, NO_TOKEN, PrepareError, Routing, StepError, Tensor, Unavailable,
+    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, NO_TOKEN, PrepareError, Replayed, Routing, StepError, Tensor,
+    Unavailable,
 };
 use engine_core::quant::{HostWeight, WeightFormat};
 use half::bf16;
@@ -90,6 +93,7 @@ impl Backend for AscendBackend {
     type Experts = AscendExperts;
     type Queries = AscendQueries;
     type LatentCache = AscendLatentCache;
+    type Graph = Infallible;
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
@@ -125,6 +129,10 @@ impl Backend for AscendBackend {
 
     fn synchronize(&self, stream: &mut AscendStream) -> Result<(), StepError> {
         stream.queue.synchronize().map_err(|error| self.device.lost(&error))
+    }
+
+    fn replay(&self, _: &mut AscendStream, graph: &Infallible) -> Result<Replayed, StepError> {
+        match *graph {}
     }
 
     fn prepare_embedding(&self, table: HostWeight) -> Result<AscendEmbedding, PrepareError> {

@@ -1,8 +1,11 @@
 //! [`Backend`] for the CPU: unpacks tensors and hands them to the ops.
 
+use std::convert::Infallible;
+
 use engine_core::backend::{
     ActTensor, Backend, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights, HostBuffer,
-    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, NO_TOKEN, PrepareError, Routing, StepError, Tensor, Unsupported,
+    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, NO_TOKEN, PrepareError, Replayed, Routing, StepError, Tensor,
+    Unsupported,
 };
 use engine_core::quant::{HostWeight, WeightFormat};
 use engine_core::reference::MlaForm;
@@ -108,6 +111,7 @@ impl Backend for CpuBackend {
     type Experts = Experts;
     type Queries = Queries;
     type LatentCache = LatentCache;
+    type Graph = Infallible;
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
@@ -133,6 +137,10 @@ impl Backend for CpuBackend {
 
     fn synchronize(&self, _: &mut CpuStream) -> Result<(), StepError> {
         Ok(())
+    }
+
+    fn replay(&self, _: &mut CpuStream, graph: &Infallible) -> Result<Replayed, StepError> {
+        match *graph {}
     }
 
     fn prepare_embedding(&self, table: HostWeight) -> Result<Matrix, PrepareError> {

@@ -228,10 +228,14 @@ impl GpuRuntime for CudaRuntime {
         stream.stream.synchronize().map_err(|error| self.lost(error))
     }
 
-    fn begin_capture(&self, stream: &mut CudaStream) -> Result<bool, StepError> {
+    fn captures(&self) -> bool {
+        true
+    }
+
+    fn begin_capture(&self, stream: &mut CudaStream) -> Result<(), StepError> {
         stream.stream.begin_capture().map_err(|error| self.lost(error))?;
         stream.is_capturing = true;
-        Ok(true)
+        Ok(())
     }
 
     fn end_capture(&self, stream: &mut CudaStream) -> Result<Option<CudaGraph>, StepError> {

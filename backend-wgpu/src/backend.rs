@@ -1,10 +1,11 @@
 //! `impl Backend`: thin, everything is done elsewhere.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use engine_core::backend::{
     ActTensor, Backend, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights, LayerStep,
-    MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Routing, StepError, Tensor, Unavailable,
+    MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Routing, StepError, Tensor, Unavailable,
 };
 use engine_core::quant::{HostWeight, WeightFormat};
 use engine_core::rope::RopeTable;
@@ -125,6 +126,7 @@ impl Backend for WgpuBackend {
     type Experts = Experts;
     type Queries = Queries;
     type LatentCache = LatentCache;
+    type Graph = Infallible;
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
@@ -162,6 +164,10 @@ impl Backend for WgpuBackend {
 
     fn synchronize(&self, stream: &mut WgpuStream) -> Result<(), StepError> {
         stream.synchronize()
+    }
+
+    fn replay(&self, _: &mut WgpuStream, graph: &Infallible) -> Result<Replayed, StepError> {
+        match *graph {}
     }
 
     fn prepare_embedding(&self, table: HostWeight) -> Result<Embedding, PrepareError> {

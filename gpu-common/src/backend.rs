@@ -2,7 +2,7 @@
 
 use engine_core::backend::{
     ActTensor, Backend, CacheSpec, Capabilities, DType, Element, ExpertsWeights, FfnWeights, GateSpec, GateWeights,
-    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Routing, StepError, Tensor,
+    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Routing, StepError, Tensor,
 };
 use engine_core::quant::{HostWeight, WeightFormat};
 use half::bf16;
@@ -17,7 +17,7 @@ use crate::norm::GpuNorm;
 use crate::options::GpuOptions;
 use crate::product::{Input, Kernels, Output, Rows};
 use crate::runtime::{Arg, Fp8, GpuInfo, GpuRuntime, LaunchShape};
-use crate::scratch::{GpuStream, Slot};
+use crate::scratch::{GpuGraph, GpuStream, Slot};
 
 /// A GPU as a device, through its vendor's runtime.
 #[derive(Debug)]
@@ -110,6 +110,7 @@ impl<R: GpuRuntime> Backend for GpuBackend<R> {
     type Experts = GpuExperts<R>;
     type Queries = GpuQueries<R>;
     type LatentCache = GpuLatentCache<R>;
+    type Graph = GpuGraph<R>;
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
@@ -145,6 +146,22 @@ impl<R: GpuRuntime> Backend for GpuBackend<R> {
 
     fn synchronize(&self, stream: &mut GpuStream<R>) -> Result<(), StepError> {
         self.device.runtime().synchronize(&mut stream.queue)
+    }
+
+    fn captures(&self) -> bool {
+        self.device.options().captures_steps && self.device.runtime().captures()
+    }
+
+    fn capture(
+        &self,
+        stream: &mut GpuStream<R>,
+        run: &mut dyn FnMut(&mut GpuStream<R>) -> Result<(), StepError>,
+    ) -> Result<Option<GpuGraph<R>>, StepError> {
+        if self.captures() { stream.capture(&self.device, run) } else { Ok(None) }
+    }
+
+    fn replay(&self, stream: &mut GpuStream<R>, graph: &GpuGraph<R>) -> Result<Replayed, StepError> {
+        stream.replay(&self.device, graph)
     }
 
     fn prepare_embedding(&self, table: HostWeight) -> Result<GpuEmbedding<R>, PrepareError> {

@@ -48,5 +48,5 @@ pub use mla::{GpuLatentCache, GpuMla, GpuQueries};
 pub use norm::GpuNorm;
 pub use options::GpuOptions;
 pub use runtime::{Arg, Fp8, GpuInfo, GpuRuntime, LaunchShape};
-pub use scratch::GpuStream;
+pub use scratch::{GpuGraph, GpuStream};
 pub use wide::{WideExperts, WideRows, WideWeights};

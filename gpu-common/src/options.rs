@@ -7,10 +7,12 @@ pub struct GpuOptions {
     pub quantises_activations: bool,
     /// Waves in the blocks of most kernels: 8 suit a GPU of waves of 32.
     pub waves_per_block: u32,
+    /// Record decode steps once and replay them, where the runtime can.
+    pub captures_steps: bool,
 }
 
 impl Default for GpuOptions {
     fn default() -> Self {
-        Self { quantises_activations: true, waves_per_block: 8 }
+        Self { quantises_activations: true, waves_per_block: 8, captures_steps: true }
     }
 }

@@ -182,16 +182,19 @@ pub trait GpuRuntime: Debug + Send + Sync + 'static {
     /// From the driver.
     fn synchronize(&self, stream: &mut Self::Stream) -> Result<(), StepError>;
 
-    /// Begins to record launches of `stream` instead of running them; `false` where the runtime cannot.
+    /// True where launches can be recorded.
+    fn captures(&self) -> bool;
+
+    /// Begins to record launches of `stream` instead of running them. Waiting, allocating and copying spoil a recording.
     ///
     /// # Errors
     /// From the driver.
-    fn begin_capture(&self, stream: &mut Self::Stream) -> Result<bool, StepError>;
+    fn begin_capture(&self, stream: &mut Self::Stream) -> Result<(), StepError>;
 
     /// Ends the recording that [`GpuRuntime::begin_capture`] began; `None` where nothing is being recorded.
     ///
     /// # Errors
-    /// From the driver.
+    /// From the driver, above all of a recording that was spoiled. The stream then works as before.
     fn end_capture(&self, stream: &mut Self::Stream) -> Result<Option<Self::Graph>, StepError>;
 
     /// Queues recorded work, with the addresses and sizes it was recorded with.

@@ -1,6 +1,6 @@
 //! A stream: its queue of work, and memory for what lives between the kernels of one op.
 
-use engine_core::backend::StepError;
+use engine_core::backend::{Replayed, StepError};
 
 use crate::device::{Device, Memory};
 use crate::runtime::GpuRuntime;
@@ -49,6 +49,15 @@ const NUM_SLOTS: usize = Slot::Shared as usize + 1;
 #[derive(Debug)]
 pub(crate) struct Scratch<R: GpuRuntime> {
     slots: [Option<(Memory<R>, usize)>; NUM_SLOTS],
+    /// How often a slot was given other memory.
+    num_moves: u64,
+}
+
+/// Recorded work of a stream, and where its scratch memory lay then.
+#[derive(Debug)]
+pub struct GpuGraph<R: GpuRuntime> {
+    graph: R::Graph,
+    num_moves: u64,
 }
 
 /// A stream of a GPU backend.
@@ -60,7 +69,32 @@ pub struct GpuStream<R: GpuRuntime> {
 
 impl<R: GpuRuntime> GpuStream<R> {
     pub(crate) fn new(device: &Device<R>) -> Result<Self, StepError> {
-        Ok(Self { queue: device.runtime().stream()?, scratch: Scratch { slots: std::array::from_fn(|_| None) } })
+        let scratch = Scratch { slots: std::array::from_fn(|_| None), num_moves: 0 };
+        Ok(Self { queue: device.runtime().stream()?, scratch })
+    }
+
+    /// Records what `run` queues.
+    pub(crate) fn capture(
+        &mut self,
+        device: &Device<R>,
+        run: &mut dyn FnMut(&mut Self) -> Result<(), StepError>,
+    ) -> Result<Option<GpuGraph<R>>, StepError> {
+        let runtime = device.runtime();
+        runtime.begin_capture(&mut self.queue)?;
+        let queued = run(self);
+        // Ended in any case: a stream that goes on recording runs nothing.
+        let graph = runtime.end_capture(&mut self.queue);
+        queued?;
+        Ok(graph?.map(|graph| GpuGraph { graph, num_moves: self.scratch.num_moves }))
+    }
+
+    /// Queues recorded work, unless scratch memory has moved since.
+    pub(crate) fn replay(&mut self, device: &Device<R>, graph: &GpuGraph<R>) -> Result<Replayed, StepError> {
+        if graph.num_moves != self.scratch.num_moves {
+            return Ok(Replayed::OutOfDate);
+        }
+        device.runtime().replay(&mut self.queue, &graph.graph)?;
+        Ok(Replayed::Queued)
     }
 
     /// The address of at least `num_bytes` for `slot`, contents unspecified.
@@ -74,6 +108,7 @@ impl<R: GpuRuntime> GpuStream<R> {
         // What is queued may still use the old memory.
         device.runtime().synchronize(&mut self.queue)?;
         *held = None;
+        self.scratch.num_moves += 1;
         let memory = device.memory(num_bytes, "the workspace of a step")?;
         let address = memory.address();
         *held = Some((memory, num_bytes));

@@ -89,7 +89,7 @@ impl<B: Backend> Faulty<B> {
 }
 
 impl<B: Backend> Backend for Faulty<B> {
-    delegate_backend!(inner: B; types, device, prepare, ops through spoiled);
+    delegate_backend!(inner: B; types, device, uncaptured, prepare, ops through spoiled);
 
     /// Its outputs are opaque: the fault goes into a copy of the input.
     fn mla_prolog(

@@ -144,6 +144,67 @@ fn the_tiny_model_agrees_with_the_goldens() {
     outcome.expect(0, &["bf16w_bf16", "fp8w_w8a8_absorb"]);
 }
 
+/// Replayed steps against launched ones, and what a steady step asks of the driver.
+#[test]
+fn captured_steps_are_launched_steps() {
+    let outcome = Driver::emulated().check(&["cuda", "capture"], &[]);
+    println!("{}", outcome.text);
+    outcome.expect(0, &["\"steady_step\":{\"launches\":0,", "\"replays\":1}", "\"host_allocations\":0"]);
+}
+
+/// The step after the prompt runs, the next is recorded, then replayed: faults in each of them.
+#[test]
+fn faults_while_recording_and_replaying_are_typed_and_leak_nothing() {
+    let driver = Driver::emulated();
+    let fault = |fault: &str| driver.check(&["cuda", "generate"], &[("CUDA_EMULATOR_FAULT", fault)]);
+    let found = |text: &str, what: &str| text.contains(what);
+    // Launches of the prompt and of eight tokens: whichever fails, the device is lost.
+    let (mut during_replay, mut during_capture) = (false, false);
+    for launch in [120, 250, 400, 550, 700] {
+        let outcome = fault(&format!("launch:{launch}"));
+        outcome.expect(3, &["device lost", "CUDA_ERROR_LAUNCH_FAILED", "\"is_fatal\":true"]);
+        assert!(!found(&outcome.text, "leaked") && !found(&outcome.text, "panicked"), "{launch}: {}", outcome.text);
+    }
+    for call in (1800..4200).step_by(150) {
+        let outcome = fault(&format!("lost:{call}"));
+        assert!(!found(&outcome.text, "leaked") && !found(&outcome.text, "panicked"), "{call}: {}", outcome.text);
+        match outcome.status {
+            // Fewer calls than that.
+            Some(0) => continue,
+            _ => outcome.expect(3, &["device lost", "\"is_fatal\":true"]),
+        }
+        during_capture |= found(&outcome.text, "cuStreamEndCapture");
+        during_replay |= found(&outcome.text, "cuGraphLaunch");
+    }
+    println!("lost while recording: {during_capture}, while replaying: {during_replay}");
+}
+
+/// The script for machines with a GPU, from end to end at sizes for an emulated one.
+#[test]
+fn the_script_for_a_machine_with_a_gpu_runs() {
+    let driver = Driver::emulated();
+    let folder = TempDir::new().unwrap();
+    let report = folder.path().join("report.json");
+    let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tools/device-check.sh"))
+        .args(["--tiny", "--dir"])
+        .arg(folder.path())
+        .arg("--report")
+        .arg(&report)
+        .env("DEVICE_CHECK", env!("CARGO_BIN_EXE_device-check"))
+        .env("LD_LIBRARY_PATH", driver.0.path())
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    println!("{text}");
+    assert!(output.status.success(), "{text}");
+    let report: serde_json::Value = serde_json::from_str(&fs::read_to_string(report).unwrap()).unwrap();
+    assert_eq!((&report["scale"], &report["failed"]), (&"tiny".into(), &0.into()));
+    let checks: Vec<&str> = report["checks"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    for check in ["devices", "runtime", "generate", "capture", "sanitizer", "kernels", "baseline", "bench"] {
+        assert!(checks.contains(&check), "{check} is among {checks:?}");
+    }
+}
+
 #[test]
 fn devices_are_listed() {
     let driver = Driver::emulated();

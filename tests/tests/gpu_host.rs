@@ -13,7 +13,7 @@ const WAVES_PER_BLOCK: u32 = 2;
 
 fn conforms(options: HostOptions, linears: LinearNumerics) {
     let quantises_activations = linears == LinearNumerics::QuantisedActivations;
-    let gpu_options = GpuOptions { quantises_activations, waves_per_block: WAVES_PER_BLOCK };
+    let gpu_options = GpuOptions { quantises_activations, waves_per_block: WAVES_PER_BLOCK, ..GpuOptions::default() };
     let backend = GpuBackend::new(HostRuntime::new(options), gpu_options).unwrap();
     let numerics = Numerics { activations: ActivationRounding::Bf16, linears, ..Numerics::default() };
     let name = format!("gpu-host, waves of {}, order {}, {numerics}", options.wave_size, options.order);

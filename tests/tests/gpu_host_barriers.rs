@@ -31,7 +31,7 @@ const TASK: &str = "GPU_HOST_BARRIER_TASK";
 
 /// Failed cases of `prefix`.
 fn num_failures(prefix: &str, order: u32, wave_size: u32) -> usize {
-    let options = GpuOptions { quantises_activations: true, waves_per_block: 2 };
+    let options = GpuOptions { quantises_activations: true, waves_per_block: 2, ..GpuOptions::default() };
     let runtime = HostRuntime::new(HostOptions { wave_size, order, ..HostOptions::default() });
     let backend = GpuBackend::new(runtime, options).unwrap();
     let numerics = Numerics {

@@ -13,7 +13,7 @@ fn load(mode: GoldenMode, wave_size: u32) -> (Runner<GpuBackend<HostRuntime>>, L
     let runtime = HostRuntime::new(HostOptions { wave_size, ..HostOptions::default() });
     let ledger = runtime.ledger();
     let quantises_activations = mode == GoldenMode::Fp8WeightsW8A8Absorbed;
-    let options = GpuOptions { quantises_activations, waves_per_block: 2 };
+    let options = GpuOptions { quantises_activations, waves_per_block: 2, ..GpuOptions::default() };
     let backend = GpuBackend::new(runtime, options).unwrap();
     (load_tiny(backend, &mode.model_dir(), &PrecisionPolicy::default()).unwrap(), ledger)
 }

@@ -25,7 +25,7 @@ struct CountingReads<B> {
 }
 
 impl<B: Backend> Backend for CountingReads<B> {
-    delegate_backend!(inner: B; types, device except [read], prepare, ops);
+    delegate_backend!(inner: B; types, device except [read], uncaptured, prepare, ops);
 
     fn read(
         &self,
@@ -43,7 +43,7 @@ impl<B: Backend> Backend for CountingReads<B> {
 struct BrokenRow<B>(B);
 
 impl<B: Backend> Backend for BrokenRow<B> {
-    delegate_backend!(0: B; types, device, prepare, ops except [logits]);
+    delegate_backend!(0: B; types, device, uncaptured, prepare, ops except [logits]);
 
     fn logits(
         &self,

@@ -47,7 +47,7 @@ struct Choosing {
 }
 
 impl Backend for Choosing {
-    delegate_backend!(inner: ReferenceBackend; types, device, prepare, ops except [argmax]);
+    delegate_backend!(inner: ReferenceBackend; types, device, uncaptured, prepare, ops except [argmax]);
 
     fn argmax(
         &self,

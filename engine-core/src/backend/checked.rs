@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{
     ActTensor, Backend, CacheSpec, Capabilities, DType, Element, ExpertsWeights, FfnWeights, GateSpec, GateWeights,
     HostBuffer, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Routing, StepError, StepMeta, Tensor,
+    delegate_backend,
 };
 use crate::quant::HostWeight;
 use crate::reference::{
@@ -201,6 +202,8 @@ impl<B: Backend> Backend for Checked<B> {
     type Experts = Both<B::Experts, ReferenceExperts>;
     type Queries = Both<B::Queries, ReferenceQueries>;
     type LatentCache = Both<B::LatentCache, ReferenceCache>;
+
+    delegate_backend!(inner: B; uncaptured);
 
     fn capabilities(&self) -> &Capabilities {
         self.inner.capabilities()

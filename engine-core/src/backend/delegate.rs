@@ -4,15 +4,20 @@
 /// only what it changes. It stands inside the `impl`:
 ///
 /// ```text
-/// delegate_backend!(field: Type; types, device, prepare, ops);
+/// delegate_backend!(field: Type; types, device, uncaptured, prepare, ops);
 /// ```
 ///
 /// | group | items |
 /// | --- | --- |
-/// | `types` | every associated type; the other groups rest on it |
+/// | `types` | every associated type but `Graph`; the other groups rest on it |
 /// | `device` | `capabilities`, and memory: `stream`, `alloc`, `write`, `read`, `synchronize` |
+/// | `capture` | `Graph`, `captures`, `capture`, `replay` |
+/// | `uncaptured` | the same for a wrapper that must see every op: its steps are not captured |
 /// | `prepare` | every `prepare_*`, `latent_cache`, `queries` |
 /// | `ops` | every op, the derived ones too: the inner backend keeps its fusions |
+///
+/// A wrapper chooses one of `capture` and `uncaptured`. Recorded ops run again without going through it, so `capture` is
+/// for those that look at no op and change none.
 ///
 /// * `except [a, b]` after a group leaves these methods to the `impl`. Who changes an op also takes the derived ops that
 ///   are made of it, as `add_rms_norm` is of `add` and `rms_norm`, or they go past the change.
@@ -33,7 +38,7 @@
 /// }
 ///
 /// impl<B: Backend> Backend for Counting<B> {
-///     delegate_backend!(inner: B; types, device, prepare, ops except [embed]);
+///     delegate_backend!(inner: B; types, device, uncaptured, prepare, ops except [embed]);
 ///
 ///     fn embed(
 ///         &self,
@@ -93,6 +98,40 @@ macro_rules! delegate_backend_group {
                 data: &mut [u8]
             ) -> Result<(), $crate::backend::StepError>;
             synchronize(stream: &mut Self::Stream) -> Result<(), $crate::backend::StepError>;
+        }
+    };
+    (capture [$field:tt, $inner:ty] [] []) => {
+        type Graph = <$inner as $crate::backend::Backend>::Graph;
+
+        fn captures(&self) -> bool {
+            <$inner as $crate::backend::Backend>::captures(&self.$field)
+        }
+
+        fn capture(
+            &self,
+            stream: &mut Self::Stream,
+            run: &mut dyn FnMut(&mut Self::Stream) -> Result<(), $crate::backend::StepError>,
+        ) -> Result<Option<Self::Graph>, $crate::backend::StepError> {
+            <$inner as $crate::backend::Backend>::capture(&self.$field, stream, run)
+        }
+
+        fn replay(
+            &self,
+            stream: &mut Self::Stream,
+            graph: &Self::Graph,
+        ) -> Result<$crate::backend::Replayed, $crate::backend::StepError> {
+            <$inner as $crate::backend::Backend>::replay(&self.$field, stream, graph)
+        }
+    };
+    (uncaptured $to:tt [] []) => {
+        type Graph = std::convert::Infallible;
+
+        fn replay(
+            &self,
+            _: &mut Self::Stream,
+            graph: &std::convert::Infallible,
+        ) -> Result<$crate::backend::Replayed, $crate::backend::StepError> {
+            match *graph {}
         }
     };
     (prepare $to:tt [] $kept:tt) => {

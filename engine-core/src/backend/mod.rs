@@ -77,6 +77,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     type Queries: Send;
     /// Paged pool of latent KV (`kv_c` and `k_pe`) for all layers.
     type LatentCache: Send;
+    /// Recorded work; [`Infallible`](std::convert::Infallible) where [`Backend::captures`] is false.
+    type Graph: Send;
 
     /// What this device can run, as plain data.
     fn capabilities(&self) -> &Capabilities;
@@ -109,6 +111,35 @@ pub trait Backend: Send + Sync + Sized + 'static {
 
     /// Waits for everything queued on the stream.
     fn synchronize(&self, stream: &mut Self::Stream) -> Result<(), StepError>;
+
+    // ---- capture: queueing the work of a whole step at once ---------------------------------------------------------
+
+    /// True where work can be recorded. The runner then pads decode steps to a few sizes and replays their work.
+    fn captures(&self) -> bool {
+        false
+    }
+
+    /// Records the work that `run` queues, instead of running it; `None` where nothing can be recorded.
+    ///
+    /// `run` calls ops, and nothing that waits, allocates, writes or reads. It has run before, on the same stream with
+    /// tensors of the same rows, so that scratch memory is there. What an op queues may depend on nothing that changes
+    /// between steps of one size: on shapes and addresses, and of [`StepMeta::host`] on the numbers of tokens and
+    /// sequences, `max_query_len` and `max_seq_len`. What tensors hold is read when the work is replayed.
+    ///
+    /// # Errors
+    /// Why the work was not recorded. None of it has run and the stream goes on: the caller runs it plainly, and hears
+    /// from that if the device is at fault.
+    fn capture(
+        &self,
+        stream: &mut Self::Stream,
+        run: &mut dyn FnMut(&mut Self::Stream) -> Result<(), StepError>,
+    ) -> Result<Option<Self::Graph>, StepError> {
+        let _ = (stream, run);
+        Ok(None)
+    }
+
+    /// Queues recorded work, on the stream that it was recorded on and with the tensors that it was recorded with.
+    fn replay(&self, stream: &mut Self::Stream, graph: &Self::Graph) -> Result<Replayed, StepError>;
 
     // ---- load time: may refuse with a reason ----------------------------------------------------------------------
 
@@ -342,6 +373,15 @@ pub trait Backend: Send + Sync + Sized + 'static {
         self.add(stream, delta, residual)?;
         self.rms_norm(stream, norm, residual, out)
     }
+}
+
+/// What became of [`Backend::replay`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replayed {
+    /// The work is queued.
+    Queued,
+    /// Nothing is queued: memory that the work uses has moved since it was recorded.
+    OutOfDate,
 }
 
 /// What [`Backend::mla_prolog`] reads and writes.

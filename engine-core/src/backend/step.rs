@@ -2,7 +2,7 @@
 
 use super::{Backend, StepError, Tensor};
 
-/// A slot that is not written: padding tokens of captured steps.
+/// A slot that is not written: that of a padding token, see [`StepMeta::fill_padded`].
 pub const PAD_SLOT: u32 = u32::MAX;
 
 /// What [`Backend::argmax`] yields for a row without a highest value: all NaN or −∞. No id.
@@ -68,7 +68,7 @@ pub struct StepLayout {
     pub block_size: usize,
     /// Largest `query_len`.
     pub max_query_len: usize,
-    /// Largest `seq_len`.
+    /// No `seq_len` is larger: the largest one, or for a padded step the one that it is padded to.
     pub max_seq_len: usize,
 }
 
@@ -121,12 +121,29 @@ impl StepLayout {
             self.max_seq_len = self.max_seq_len.max(seq_len);
         }
     }
+
+    /// Repeats the last sequence, without slots to write, until there are `num_seqs`.
+    fn repeat_last(&mut self, num_seqs: usize) {
+        let Some(last) = self.num_seqs().checked_sub(1) else { return };
+        let (rows, seq_len) = (self.query_range(last), self.seq_lens[last]);
+        let blocks = last * self.max_blocks_per_seq..(last + 1) * self.max_blocks_per_seq;
+        for _ in self.num_seqs()..num_seqs {
+            self.positions.extend_from_within(rows.clone());
+            self.slot_mapping.resize(self.positions.len(), PAD_SLOT);
+            self.block_table.extend_from_within(blocks.clone());
+            self.seq_lens.push(seq_len);
+            self.query_start_loc.push(self.positions.len() as u32);
+        }
+    }
 }
 
-/// A step's metadata on the host and on the device, allocated once and refilled for each step.
+/// A step's metadata on the host and on the device, allocated once and refilled for each step. Only what differs from the
+/// step before is uploaded: from one decode step to the next, blocks and query lengths mostly stay.
 #[derive(Debug)]
 pub struct StepMeta<Buf> {
     host: StepLayout,
+    /// What the tensors hold.
+    uploaded: StepLayout,
     /// `[T, 1]`.
     pub positions: Tensor<Buf, u32>,
     /// `[T, 1]`.
@@ -157,6 +174,7 @@ impl<Buf> StepMeta<Buf> {
             block_table: Tensor::alloc(backend, seqs, host.max_blocks_per_seq)?,
             seq_lens: Tensor::alloc(backend, seqs, 1)?,
             query_start_loc: Tensor::alloc(backend, seqs + 1, 1)?,
+            uploaded: StepLayout::default(),
             host,
         })
     }
@@ -173,6 +191,7 @@ impl<Buf> StepMeta<Buf> {
             block_table: Tensor::from_slice(backend, stream, layout.max_blocks_per_seq, &layout.block_table)?,
             seq_lens: Tensor::from_slice(backend, stream, 1, &layout.seq_lens)?,
             query_start_loc: Tensor::from_slice(backend, stream, 1, &layout.query_start_loc)?,
+            uploaded: layout.clone(),
             host: layout.clone(),
         })
     }
@@ -196,32 +215,54 @@ impl<Buf> StepMeta<Buf> {
         sequences: &[SequenceStep<'_>],
     ) -> Result<(), StepError> {
         self.host.fill(sequences);
-        self.positions.write(backend, stream, &self.host.positions)?;
-        self.slot_mapping.write(backend, stream, &self.host.slot_mapping)?;
-        self.block_table.write(backend, stream, &self.host.block_table)?;
-        self.seq_lens.write(backend, stream, &self.host.seq_lens)?;
-        self.query_start_loc.write(backend, stream, &self.host.query_start_loc)
+        self.write(backend, stream)
     }
 
-    /// Extends the step just described to `num_tokens` tokens by padding: position 0, [`PAD_SLOT`], part of no
-    /// sequence. Such a token's row of `mla_attention` is unspecified.
+    /// Describes `sequences`, and padding up to a step of `num_seqs` sequences of which none is longer than
+    /// `max_seq_len`.
+    ///
+    /// Each padding sequence repeats the last one: its positions, blocks and lengths. So its rows are those of the last
+    /// sequence once more, given the same tokens, and choose the same experts. It writes nothing ([`PAD_SLOT`]).
     ///
     /// # Errors
     /// From the backend.
     ///
     /// # Panics
-    /// If the step already has more tokens, or the limits are exceeded: a bug of the caller.
-    pub fn pad<B: Backend<Buffer = Buf>>(
+    /// As [`StepMeta::fill`], or if the step is larger than it is to become.
+    pub fn fill_padded<B: Backend<Buffer = Buf>>(
         &mut self,
         backend: &B,
         stream: &mut B::Stream,
-        num_tokens: usize,
+        sequences: &[SequenceStep<'_>],
+        (num_seqs, max_seq_len): (usize, usize),
     ) -> Result<(), StepError> {
-        assert!(num_tokens >= self.host.num_tokens(), "a step of more than {num_tokens} tokens cannot be padded");
-        self.host.positions.resize(num_tokens, 0);
-        self.host.slot_mapping.resize(num_tokens, PAD_SLOT);
-        self.positions.write(backend, stream, &self.host.positions)?;
-        self.slot_mapping.write(backend, stream, &self.host.slot_mapping)
+        self.host.fill(sequences);
+        let (seqs, seq_len) = (self.host.num_seqs(), self.host.max_seq_len);
+        assert!(seqs <= num_seqs, "a step of {seqs} sequences cannot be padded to {num_seqs}");
+        assert!(seq_len <= max_seq_len, "a step with a sequence of {seq_len} tokens cannot be padded to {max_seq_len}");
+        self.host.repeat_last(num_seqs);
+        self.host.max_seq_len = max_seq_len;
+        self.write(backend, stream)
+    }
+
+    fn write<B: Backend<Buffer = Buf>>(&mut self, backend: &B, stream: &mut B::Stream) -> Result<(), StepError> {
+        let Self { host, uploaded, .. } = self;
+        for (tensor, host, uploaded) in [
+            (&mut self.positions, &host.positions, &mut uploaded.positions),
+            (&mut self.slot_mapping, &host.slot_mapping, &mut uploaded.slot_mapping),
+            (&mut self.block_table, &host.block_table, &mut uploaded.block_table),
+            (&mut self.seq_lens, &host.seq_lens, &mut uploaded.seq_lens),
+            (&mut self.query_start_loc, &host.query_start_loc, &mut uploaded.query_start_loc),
+        ] {
+            if host == uploaded {
+                continue;
+            }
+            // A write that fails leaves nobody knows what.
+            uploaded.clear();
+            tensor.write(backend, stream, host)?;
+            uploaded.extend_from_slice(host);
+        }
+        Ok(())
     }
 }
 

@@ -123,7 +123,7 @@ fn size<Buf, E: Element>(tensor: &Tensor<Buf, E>) -> (usize, usize) {
 }
 
 impl<B: Backend> Backend for Traced<B> {
-    delegate_backend!(inner: B; types, device, prepare, ops through op_on);
+    delegate_backend!(inner: B; types, device, uncaptured, prepare, ops through op_on);
 
     fn mla_prolog(
         &self,

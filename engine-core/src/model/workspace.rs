@@ -73,7 +73,8 @@ impl<B: Backend> Workspace<B> {
         })
     }
 
-    pub(super) fn set_rows(&mut self, rows: usize) {
+    /// Sets the live rows of everything that has one per token.
+    pub(crate) fn set_rows(&mut self, rows: usize) {
         self.residual.set_rows(rows);
         self.x.set_rows(rows);
         self.delta.set_rows(rows);
@@ -81,7 +82,8 @@ impl<B: Backend> Workspace<B> {
         self.routing.set_rows(rows);
     }
 
-    pub(super) fn set_logit_rows(&mut self, rows: usize) {
+    /// Sets the live rows of everything that has one per row of `logit_rows`.
+    pub(crate) fn set_logit_rows(&mut self, rows: usize) {
         self.selected.set_rows(rows);
         self.logits.set_rows(rows);
         self.best_tokens.set_rows(rows);

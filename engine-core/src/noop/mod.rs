@@ -6,11 +6,12 @@
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::backend::{
     ActTensor, Backend, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights, LayerStep,
-    MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Routing, StepError, Tensor,
+    MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Routing, StepError, Tensor,
 };
 use crate::quant::{HostWeight, WeightFormat};
 
@@ -103,6 +104,7 @@ impl Backend for NoopBackend {
     type Experts = NoopWeight;
     type Queries = ();
     type LatentCache = ();
+    type Graph = Infallible;
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
@@ -127,6 +129,10 @@ impl Backend for NoopBackend {
 
     fn synchronize(&self, (): &mut ()) -> Result<(), StepError> {
         Ok(())
+    }
+
+    fn replay(&self, (): &mut (), graph: &Infallible) -> Result<Replayed, StepError> {
+        match *graph {}
     }
 
     fn prepare_embedding(&self, _: HostWeight) -> Result<NoopWeight, PrepareError> {

@@ -17,9 +17,11 @@ pub use experts::ReferenceExperts;
 pub use gate::ReferenceGate;
 pub use numerics::{ActivationRounding, LinearNumerics, MlaForm, Numerics};
 
+use std::convert::Infallible;
+
 use crate::backend::{
     ActTensor, Backend, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights, HostBuffer,
-    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Routing, StepError, Tensor,
+    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Routing, StepError, Tensor,
 };
 use crate::quant::{HostWeight, WeightFormat};
 use math::highest;
@@ -77,6 +79,7 @@ impl Backend for ReferenceBackend {
     type Experts = ReferenceExperts;
     type Queries = ReferenceQueries;
     type LatentCache = ReferenceCache;
+    type Graph = Infallible;
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
@@ -114,6 +117,10 @@ impl Backend for ReferenceBackend {
 
     fn synchronize(&self, _: &mut ReferenceStream) -> Result<(), StepError> {
         Ok(())
+    }
+
+    fn replay(&self, _: &mut ReferenceStream, graph: &Infallible) -> Result<Replayed, StepError> {
+        match *graph {}
     }
 
     fn prepare_embedding(&self, table: HostWeight) -> Result<ReferenceLinear, PrepareError> {

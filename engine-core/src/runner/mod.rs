@@ -3,6 +3,8 @@
 //! [`Runner`] is generic over the backend; [`StepRunner`] is the object-safe edge behind which the engine forgets which
 //! device it has. The erasure costs one virtual call a step.
 
+mod capture;
+mod pass;
 mod rows;
 mod run;
 

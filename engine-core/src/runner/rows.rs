@@ -16,6 +16,11 @@ impl<'a> WantedRows<'a> {
     pub fn logits(rows: &'a [u32]) -> Self {
         Self { logits: rows, best_tokens: &[] }
     }
+
+    /// How many are wanted, of both kinds together.
+    pub fn num_rows(&self) -> usize {
+        self.logits.len() + self.best_tokens.len()
+    }
 }
 
 /// What [`WantedRows`] asked for. Used again step after step, it stops growing.

@@ -6,13 +6,21 @@
 //! device-check cuda:0 goldens       the tiny model against reference values of another implementation
 //! device-check cuda:0 generate      a few tokens of the tiny model through the engine
 //! device-check ascend:0 operators   how many operators of CANN the ops of a decoding step take
+//! device-check cuda:0 capture       captured decode steps against launched ones, and what a steady step asks for
+//! device-check cuda:0 bench         whole steps of published shapes with random weights
+//! device-check cuda:0 kernels       single ops of published shapes
 //! device-check all devices          which devices there are, and why one cannot be used
 //! ```
+//!
+//! `bench` and `kernels` take `--quick` or `--tiny` (sizes for a software device), `--dir DIR` for random checkpoints of up to
+//! 47 GB, and, for a card whose name they do not know, `--bandwidth GB/S --fp8 TFLOP/S --bf16 TFLOP/S`.
 //!
 //! The last line is one JSON object. Status 0: passed; 1: failed; 2: no such check; 3: the device failed, with a typed
 //! error; 4: it cannot be used.
 #![allow(clippy::print_stdout, reason = "a command talks to who started it")]
 
+use std::alloc::System;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[cfg(feature = "cuda")]
@@ -20,6 +28,7 @@ use backend_cuda::GpuOptions;
 use bathysphere::{Device, DeviceStatus, Engine, SamplingParams};
 #[cfg(feature = "ascend")]
 use conformance::ascend;
+use conformance::bench::{BenchOptions, Card, Limits, Scale};
 use conformance::golden::model_dir;
 #[cfg(feature = "cuda")]
 use conformance::golden::{GoldenMode, Goldens, argmax_agreement, heldout, load_tiny};
@@ -29,6 +38,14 @@ use engine_core::backend::Backend;
 use engine_core::quant::PrecisionPolicy;
 use engine_core::reference::{ActivationRounding, LinearNumerics, Numerics, ReferenceBackend};
 use serde_json::json;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+/// Counts what the whole process allocates.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const USAGE_TEXT: &str = "device-check DEVICE devices | ops [PREFIX] | runtime | goldens | generate | capture | operators | \
+                          bench [OPTIONS] | kernels [OPTIONS]";
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -49,7 +66,12 @@ fn main() -> ExitCode {
         [device, "generate"] => generate(device),
         #[cfg(feature = "ascend")]
         [device, "operators"] => on_ascend(device, "operators", ascend::operators),
-        _ => (USAGE, json!({ "usage": "device-check DEVICE ops [PREFIX] | runtime | goldens | generate | devices" })),
+        [device, "capture"] => capture(device),
+        [device, what @ ("bench" | "kernels"), ref options @ ..] => match BenchArgs::parse(options) {
+            Ok(args) => bench(device, what, &args),
+            Err(error) => (USAGE, json!({ "check": what, "error": error })),
+        },
+        _ => (USAGE, json!({ "usage": USAGE_TEXT })),
     };
     println!("{report}");
     ExitCode::from(status)
@@ -164,6 +186,108 @@ fn runtime(device: &str) -> (u8, serde_json::Value) {
     }
 }
 
+#[cfg(feature = "cuda")]
+fn capture(device: &str) -> (u8, serde_json::Value) {
+    let open = || backend_cuda::CudaRuntime::open(ordinal(device)).map_err(|error| error.to_string());
+    if let Err(error) = open() {
+        return (UNAVAILABLE, json!({ "check": "capture", "error": error }));
+    }
+    match conformance::capture::check(open, || ALLOCATOR.stats().allocations as u64) {
+        Ok(report) => {
+            let fault = conformance::capture::fault_of(&report);
+            let status = if fault.is_none() { 0 } else { FAILED };
+            (status, json!({ "check": "capture", "report": report, "fault": fault }))
+        }
+        Err(error) => (FAILED, json!({ "check": "capture", "error": error })),
+    }
+}
+
+/// What `bench` and `kernels` are told.
+struct BenchArgs {
+    scale: Scale,
+    dir: PathBuf,
+    limits: Option<Limits>,
+}
+
+impl BenchArgs {
+    fn parse(words: &[&str]) -> Result<Self, String> {
+        let (mut scale, mut dir, mut ceilings) = (Scale::Full, std::env::temp_dir(), [None; 3]);
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+            let mut number = |scale: f64| -> Result<Option<f64>, String> {
+                let text = value()?;
+                let number: f64 = text.parse().map_err(|_| format!("{word} {text}: not a number"))?;
+                Ok(Some(number * scale))
+            };
+            match *word {
+                "--quick" => scale = Scale::Quick,
+                "--tiny" => scale = Scale::Tiny,
+                "--bandwidth" => ceilings[0] = number(1e9)?,
+                "--fp8" => ceilings[1] = number(1e12)?,
+                "--bf16" => ceilings[2] = number(1e12)?,
+                "--dir" => dir = PathBuf::from(value()?),
+                _ => return Err(format!("{word} is no option of this check")),
+            }
+        }
+        let limits = match ceilings {
+            [None, None, None] => None,
+            [Some(bytes_s), Some(fp8_flop_s), Some(bf16_flop_s)] => Some(Limits { bytes_s, fp8_flop_s, bf16_flop_s }),
+            _ => return Err("--bandwidth, --fp8 and --bf16 are given together".into()),
+        };
+        Ok(Self { scale, dir, limits })
+    }
+}
+
+/// Runs a benchmark on a device of any kind.
+fn bench(device: &str, what: &'static str, args: &BenchArgs) -> (u8, serde_json::Value) {
+    match device.split(':').next() {
+        #[cfg(feature = "cuda")]
+        Some("cuda") => bench_on(what, args, || {
+            Ok(backend_cuda::open(ordinal(device), GpuOptions::default()).map_err(bathysphere::Error::from)?)
+        }),
+        #[cfg(feature = "cpu")]
+        Some("cpu") => bench_on(what, args, || {
+            Ok(backend_cpu::CpuBackend::new(backend_cpu::CpuOptions::default()).map_err(bathysphere::Error::from)?)
+        }),
+        _ => (UNAVAILABLE, json!({ "check": what, "error": format!("no {what} check for {device}") })),
+    }
+}
+
+fn bench_on<B: Backend>(
+    what: &'static str,
+    args: &BenchArgs,
+    open: impl Fn() -> Result<B, bathysphere::Error>,
+) -> (u8, serde_json::Value) {
+    let failed = |error: &bathysphere::Error| {
+        let status = if matches!(error, bathysphere::Error::Unavailable(_)) { UNAVAILABLE } else { DEVICE_FAILED };
+        (status, json!({ "check": what, "error": error.to_string(), "is_fatal": error.is_fatal() }))
+    };
+    let backend = match open() {
+        Ok(backend) => backend,
+        Err(error) => return failed(&error),
+    };
+    let capabilities = backend.capabilities().clone();
+    let limits = args.limits.or_else(|| Card::named(&capabilities.device).map(|card| card.limits));
+    let options = BenchOptions { scale: args.scale, limits, dir: args.dir.clone() };
+    let tell = |text: &str| println!("{text}");
+    let rows = match what {
+        "kernels" => conformance::bench::kernels(&backend, &options, tell),
+        _ => {
+            drop(backend);
+            conformance::bench::models(&options, open, tell)
+        }
+    };
+    match rows {
+        Ok(rows) => {
+            println!("\n{}", conformance::bench::table(&rows));
+            let scale = format!("{:?}", args.scale).to_lowercase();
+            (0, json!({ "check": what, "scale": scale, "device": capabilities, "limits": limits, "rows": rows }))
+        }
+        Err(error) => failed(&error),
+    }
+}
+
 /// How far perplexity may be from the golden in modes that round (docs/numerics.md).
 #[cfg(feature = "cuda")]
 const MAX_PERPLEXITY_ERROR: f64 = 5e-3;
@@ -209,6 +333,11 @@ fn ascend_goldens(device: &str) -> (u8, serde_json::Value) {
 #[cfg(not(feature = "cuda"))]
 fn goldens(device: &str) -> (u8, serde_json::Value) {
     (UNAVAILABLE, json!({ "check": "goldens", "error": format!("no goldens check for {device}") }))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn capture(device: &str) -> (u8, serde_json::Value) {
+    (UNAVAILABLE, json!({ "check": "capture", "error": format!("no capture check for {device}") }))
 }
 
 #[cfg(not(feature = "cuda"))]

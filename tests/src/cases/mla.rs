@@ -227,7 +227,7 @@ impl MlaCase {
         let max_num_batched_tokens = num_slots.max(self.script.max_num_tokens());
         let limits = StepLimits {
             max_num_batched_tokens,
-            max_num_seqs: inputs.sequences.len(),
+            max_num_seqs: inputs.sequences.len() + self.script.max_padding(),
             max_model_len: num_slots,
             block_size: self.block_size,
         };
@@ -264,9 +264,13 @@ impl MlaCase {
         inputs: &Inputs,
         step: &Step,
     ) -> Result<Output, Stop> {
-        run.meta.fill(rig.backend, &mut rig.stream, &inputs.blocks.sequences(step))?;
-        if step.padding > 0 {
-            run.meta.pad(rig.backend, &mut rig.stream, step.num_tokens())?;
+        let sequences = inputs.blocks.sequences(step);
+        match step.padding {
+            0 => run.meta.fill(rig.backend, &mut rig.stream, &sequences)?,
+            padding => {
+                let padded = (sequences.len() + padding, inputs.blocks.num_blocks * self.block_size);
+                run.meta.fill_padded(rig.backend, &mut rig.stream, &sequences, padded)?;
+            }
         }
         let noise = |rows: usize| &inputs.noise[..rows * self.hidden];
         let rows = inputs.blocks.positions(step).into_iter();
@@ -286,7 +290,7 @@ impl MlaCase {
         let layer = LayerStep { layer: LAYER, meta: &run.meta };
         rig.backend.mla_attention(&mut rig.stream, &run.mla, layer, &run.queries, &run.cache, &mut out.tensor)?;
         let mut output = rig.read(&out)?;
-        // Rows of padding tokens are unspecified.
+        // Padding is given noise, so that it would show in the cache; nothing is asked of its rows.
         output.values.truncate(step.num_live() * cols);
         Ok(output)
     }

@@ -11,7 +11,7 @@ pub(super) struct Script {
     pub(super) steps: &'static [Step],
 }
 
-/// Who takes part, and with how many tokens: (sequence, query_len) in batch order, then padding tokens.
+/// Who takes part, and with how many tokens: (sequence, query_len) in batch order, then padding sequences of one token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) queries: &'static [(usize, usize)],
@@ -44,7 +44,7 @@ pub(super) const BATCH: Script = Script {
 /// Several draft tokens per sequence on top of a context.
 pub(super) const VERIFY: Script =
     Script { name: "verify", steps: &[step(&[(0, 7), (1, 3)]), step(&[(0, 3), (1, 3)]), step(&[(1, 2), (0, 4)])] };
-/// Steps with padding tokens, then one that would see what padding had written.
+/// Steps with padding, then one that would see what padding had written.
 pub(super) const PADDED: Script = Script {
     name: "padded",
     steps: &[
@@ -74,6 +74,11 @@ impl Script {
             lengths[*seq] += query_len;
         }
         lengths
+    }
+
+    /// Padding sequences of the step with most of them.
+    pub(super) fn max_padding(&self) -> usize {
+        self.steps.iter().map(|step| step.padding).max().unwrap_or(0)
     }
 
     /// Tokens of the largest step.

@@ -49,8 +49,11 @@ pub fn model_dir(format: &str) -> PathBuf {
     root().join("models").join(format!("tiny-deepseek-v3-{format}"))
 }
 
+/// The repository: where this process runs, if that is one, since a program may have been built elsewhere.
 fn root() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+    let here = PathBuf::from(".");
+    let is_repository = here.join("tests/goldens").is_dir() && here.join("models").is_dir();
+    if is_repository { here } else { PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")) }
 }
 
 /// `goldens.json` and `goldens.safetensors`.

@@ -190,8 +190,13 @@ impl GpuRuntime for HostRuntime {
         self.ledger.check_guards().map_err(failed)
     }
 
-    fn begin_capture(&self, _: &mut HostStream) -> Result<bool, StepError> {
-        Ok(false)
+    fn captures(&self) -> bool {
+        false
+    }
+
+    /// Nothing is recorded: launches run at once.
+    fn begin_capture(&self, _: &mut HostStream) -> Result<(), StepError> {
+        Ok(())
     }
 
     fn end_capture(&self, _: &mut HostStream) -> Result<Option<HostGraph>, StepError> {
