@@ -240,7 +240,7 @@ impl BenchArgs {
 }
 
 /// Runs a benchmark on a device of any kind.
-fn bench(device: &str, what: &'static str, args: &BenchArgs) -> (u8, serde_json::Value) {
+fn bench(device: &str, what: &str, args: &BenchArgs) -> (u8, serde_json::Value) {
     match device.split(':').next() {
         #[cfg(feature = "cuda")]
         Some("cuda") => bench_on(what, args, || {
@@ -255,7 +255,7 @@ fn bench(device: &str, what: &'static str, args: &BenchArgs) -> (u8, serde_json:
 }
 
 fn bench_on<B: Backend>(
-    what: &'static str,
+    what: &str,
     args: &BenchArgs,
     open: impl Fn() -> Result<B, bathysphere::Error>,
 ) -> (u8, serde_json::Value) {
