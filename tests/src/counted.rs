@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine_core::backend::{PrepareError, StepError};
-use gpu_common::{Arg, GpuInfo, GpuRuntime, LaunchShape};
+use gpu_common::{Arg, GpuInfo, GpuRuntime, LaunchShape, WideRows, WideWeights};
 
 /// Calls of a runtime.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -104,6 +104,7 @@ impl<R: GpuRuntime> GpuRuntime for Counted<R> {
     type Stream = R::Stream;
     type Kernel = R::Kernel;
     type Graph = R::Graph;
+    type Wide = R::Wide;
 
     fn info(&self) -> &GpuInfo {
         self.inner.info()
@@ -151,6 +152,19 @@ impl<R: GpuRuntime> GpuRuntime for Counted<R> {
     ) -> Result<(), StepError> {
         count(&self.calls.launches);
         self.inner.launch(stream, kernel, shape, args)
+    }
+
+    fn prepare_wide(&self, weights: &[WideWeights]) -> Result<Option<R::Wide>, PrepareError> {
+        self.inner.prepare_wide(weights)
+    }
+
+    fn wide_tile_rows(&self, wide: &R::Wide, rows_per_matrix: u32) -> u32 {
+        self.inner.wide_tile_rows(wide, rows_per_matrix)
+    }
+
+    fn launch_wide(&self, stream: &mut R::Stream, wide: &R::Wide, rows: &WideRows) -> Result<(), StepError> {
+        count(&self.calls.launches);
+        self.inner.launch_wide(stream, wide, rows)
     }
 
     fn synchronize(&self, stream: &mut R::Stream) -> Result<(), StepError> {
