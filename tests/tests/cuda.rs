@@ -152,31 +152,34 @@ fn captured_steps_are_launched_steps() {
     outcome.expect(0, &["\"steady_step\":{\"launches\":0,", "\"replays\":1}", "\"host_allocations\":0"]);
 }
 
-/// The step after the prompt runs, the next is recorded, then replayed: faults in each of them.
+/// The step after the prompt runs, the next is recorded, the others are replayed: faults in each of them.
 #[test]
 fn faults_while_recording_and_replaying_are_typed_and_leak_nothing() {
     let driver = Driver::emulated();
-    let fault = |fault: &str| driver.check(&["cuda", "generate"], &[("CUDA_EMULATOR_FAULT", fault)]);
-    let found = |text: &str, what: &str| text.contains(what);
-    // Launches of the prompt and of eight tokens: whichever fails, the device is lost.
-    let (mut during_replay, mut during_capture) = (false, false);
+    let fault = |fault: String| driver.check(&["cuda", "generate"], &[("CUDA_EMULATOR_FAULT", &fault)]);
+    let expect_lost = |outcome: &Outcome, reason: &str, at: u32| {
+        outcome.expect(3, &["device lost", reason, "\"is_fatal\":true"]);
+        let text = &outcome.text;
+        assert!(!text.contains("leaked") && !text.contains("panicked"), "{at}: {text}");
+    };
+    // Of the prompt, of the first step, of replays: each has more than a hundred launches.
     for launch in [120, 250, 400, 550, 700] {
-        let outcome = fault(&format!("launch:{launch}"));
-        outcome.expect(3, &["device lost", "CUDA_ERROR_LAUNCH_FAILED", "\"is_fatal\":true"]);
-        assert!(!found(&outcome.text, "leaked") && !found(&outcome.text, "panicked"), "{launch}: {}", outcome.text);
+        expect_lost(&fault(format!("launch:{launch}")), "CUDA_ERROR_LAUNCH_FAILED", launch);
     }
-    for call in (1800..4200).step_by(150) {
-        let outcome = fault(&format!("lost:{call}"));
-        assert!(!found(&outcome.text, "leaked") && !found(&outcome.text, "panicked"), "{call}: {}", outcome.text);
-        match outcome.status {
-            // Fewer calls than that.
-            Some(0) => continue,
-            _ => outcome.expect(3, &["device lost", "\"is_fatal\":true"]),
+    // The last call whose loss ends the generation: after it, only memory is given back.
+    let (mut lost, mut unnoticed) = (1_u32, 50_000);
+    while unnoticed - lost > 1 {
+        let middle = lost.midpoint(unnoticed);
+        match fault(format!("lost:{middle}")).status {
+            Some(0) => unnoticed = middle,
+            _ => lost = middle,
         }
-        during_capture |= found(&outcome.text, "cuStreamEndCapture");
-        during_replay |= found(&outcome.text, "cuGraphLaunch");
     }
-    println!("lost while recording: {during_capture}, while replaying: {during_replay}");
+    // Replayed steps are a dozen calls each. The step before them was recorded, launch by launch.
+    for before in (0..72).step_by(9).chain((90..330).step_by(40)) {
+        let call = lost - before;
+        expect_lost(&fault(format!("lost:{call}")), "CUDA_ERROR_UNKNOWN", call);
+    }
 }
 
 /// The script for machines with a GPU, from end to end at sizes for an emulated one.

@@ -102,8 +102,12 @@ impl GpuRuntime for Asked {
         Ok(())
     }
 
-    fn begin_capture(&self, (): &mut ()) -> Result<bool, StepError> {
-        Ok(false)
+    fn captures(&self) -> bool {
+        false
+    }
+
+    fn begin_capture(&self, (): &mut ()) -> Result<(), StepError> {
+        Ok(())
     }
 
     fn end_capture(&self, (): &mut ()) -> Result<Option<()>, StepError> {
@@ -119,7 +123,7 @@ impl GpuRuntime for Asked {
 fn asked_for() -> Names {
     let names = Arc::default();
     for (quantises_activations, waves_per_block) in [(true, 8), (false, 2), (false, 1)] {
-        let options = GpuOptions { quantises_activations, waves_per_block };
+        let options = GpuOptions { quantises_activations, waves_per_block, ..GpuOptions::default() };
         let backend = GpuBackend::new(Asked::new(&names), options).unwrap();
         let linears =
             if quantises_activations { LinearNumerics::QuantisedActivations } else { LinearNumerics::WeightOnly };

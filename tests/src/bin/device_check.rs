@@ -244,11 +244,11 @@ fn bench(device: &str, what: &str, args: &BenchArgs) -> (u8, serde_json::Value) 
     match device.split(':').next() {
         #[cfg(feature = "cuda")]
         Some("cuda") => bench_on(what, args, || {
-            Ok(backend_cuda::open(ordinal(device), GpuOptions::default()).map_err(bathysphere::Error::from)?)
+            backend_cuda::open(ordinal(device), GpuOptions::default()).map_err(bathysphere::Error::from)
         }),
         #[cfg(feature = "cpu")]
         Some("cpu") => bench_on(what, args, || {
-            Ok(backend_cpu::CpuBackend::new(backend_cpu::CpuOptions::default()).map_err(bathysphere::Error::from)?)
+            backend_cpu::CpuBackend::new(backend_cpu::CpuOptions::default()).map_err(bathysphere::Error::from)
         }),
         _ => (UNAVAILABLE, json!({ "check": what, "error": format!("no {what} check for {device}") })),
     }
