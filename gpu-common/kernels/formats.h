@@ -81,6 +81,47 @@ GK_DEVICE void decode(const Vec16& vec, float (&values)[PER_VEC<F>]) {
   }
 }
 
+// Two floats that bf16 can hold, as a word of bf16 values.
+GK_DEVICE u32 exact_pair(float low, float high) {
+  return float_to_bits(low) >> 16 | (float_to_bits(high) & 0xffff0000u);
+}
+
+// The four FP8 or INT8 codes of a word as bf16 values, which hold all of them exactly.
+template <Format F>
+GK_DEVICE void exact_bf16(u32 word, u32 (&words)[2]) {
+  static_assert(F == FP8 || F == INT8, "formats of a byte per value");
+  float values[4];
+  if constexpr (F == FP8) {
+    e4m3_to_floats(word, values);
+  } else {
+#pragma unroll
+    for (u32 i = 0; i < 4; ++i) values[i] = float(i8(word >> 8 * i & 0xffu));
+  }
+  words[0] = exact_pair(values[0], values[1]), words[1] = exact_pair(values[2], values[3]);
+}
+
+// The stored values of 16 bytes as words of bf16; INT4 codes are multiplied by their scale first, and rounded.
+template <Format F>
+GK_DEVICE void to_bf16_words(const Vec16& vec, float scale, u32 (&words)[PER_VEC<F> / 2]) {
+  static_assert(F != F32, "f32 weights are not rounded");
+#pragma unroll
+  for (u32 i = 0; i < 4; ++i) {
+    if constexpr (F == BF16) words[i] = vec.words[i];
+    if constexpr (F == FP8 || F == INT8) {
+      u32 pairs[2];
+      exact_bf16<F>(vec.words[i], pairs);
+      words[2 * i] = pairs[0], words[2 * i + 1] = pairs[1];
+    }
+    if constexpr (F == INT4) {
+#pragma unroll
+      for (u32 j = 0; j < 4; ++j) {
+        const u32 low = vec.words[i] >> 8 * j & 0xfu, high = vec.words[i] >> (8 * j + 4) & 0xfu;
+        words[4 * i + j] = pack(to_bf16(float(i32(low) - 8) * scale), to_bf16(float(i32(high) - 8) * scale));
+      }
+    }
+  }
+}
+
 // A matrix [n, k], rows padded to 16 bytes, and its scales: FP8 [ceil(n/128)][ceil(k/128)], INT8 [n], INT4
 // [n][ceil(k/group)] with groups of a multiple of 32 (or one group).
 struct Weights {

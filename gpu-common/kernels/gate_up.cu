@@ -1,5 +1,5 @@
 // The inner half of a gated FFN: out = silu(x W0t) * (x W1t).
-#include "linear.h"
+#include "family.h"
 
 namespace gk {
 

@@ -30,6 +30,16 @@
 
 namespace gk {
 
+// One of two types.
+template <bool IS_FIRST, class First, class Second>
+struct Either {
+  using Type = First;
+};
+template <class First, class Second>
+struct Either<false, First, Second> {
+  using Type = Second;
+};
+
 // Plain old data of 16 bytes: what one thread loads or stores at once.
 struct alignas(16) Vec16 {
   u32 words[4];

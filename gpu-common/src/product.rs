@@ -1,4 +1,4 @@
-//! Products with weights: which kernel, on how many blocks, with which arguments (`kernels/linear.h`).
+//! Products with weights: which kernel, on how many blocks, with which arguments (`kernels/product.h`).
 
 use engine_core::backend::{PrepareError, StepError};
 use engine_core::quant::{ActivationScheme, FP8_BLOCK, WeightFormat};
@@ -10,53 +10,61 @@ use crate::scratch::{GpuStream, Slot};
 
 /// Rows and columns of a tile (`TILE` in tile.h).
 pub(crate) const TILE: u32 = 16;
-/// Elements between rows of staged operands (`CHUNK_STRIDE` in linear.h).
-const CHUNK_STRIDE: u32 = 72;
+/// Columns of x that a wave streams at a time (`STREAM_BLOCK` in stream.h).
+const STREAM_BLOCK: u32 = 128;
+/// Threads of a block of tiles, its rows, and bytes between rows of staged operands (tiled.h).
+const TILED_THREADS: u32 = 256;
+const TILED_ROWS: u32 = 64;
+const STAGED_STRIDE: u32 = 144;
 
-/// The loops that a product can run through.
+/// The loops that a product can run through, with the rows of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Body {
-    /// Each weight is read once for this many rows.
+    /// F32 weights, read once for all rows of a block (rows.h).
     Rows(u32),
-    /// Tiles of this many rows.
-    Tiles(u32),
+    /// Packed weights, read once for all rows of a block (stream.h).
+    Stream(u32),
+    /// Tiles in shared memory (tiled.h).
+    Tiled,
 }
 
 impl Body {
     fn max_rows(self) -> u32 {
         match self {
-            Body::Rows(rows) | Body::Tiles(rows) => rows,
+            Body::Rows(rows) | Body::Stream(rows) => rows,
+            Body::Tiled => TILED_ROWS,
         }
     }
 }
 
 /// The kernels of one format and one kind of input.
 #[derive(Debug, Clone)]
-struct Bodies<K> {
-    m1: K,
-    m4: K,
+enum Bodies<K> {
     /// F32 weights are not rounded for matrix tiles.
-    tiles: Option<[K; 2]>,
+    F32 { m1: K, m4: K },
+    /// `s32` for products of one weight only.
+    Packed { s16: K, s32: Option<K>, t64: K },
 }
 
 impl<K> Bodies<K> {
-    /// Four rows cost what the reading of the weights costs; past them, tiles use each weight more often.
-    fn body_for(&self, num_rows: u32) -> Body {
-        match num_rows {
-            0..=1 => Body::Rows(1),
-            2..=4 => Body::Rows(4),
-            _ if self.tiles.is_none() => Body::Rows(4),
-            5..=32 => Body::Tiles(16),
-            _ => Body::Tiles(64),
+    /// What suits `num_rows` rows. `tiles_fill` says if tiles would keep all multiprocessors busy; streams do.
+    fn body_for(&self, num_rows: u32, tiles_fill: bool) -> Body {
+        match self {
+            Bodies::F32 { .. } if num_rows <= 1 => Body::Rows(1),
+            Bodies::F32 { .. } => Body::Rows(4),
+            Bodies::Packed { .. } if num_rows <= TILE => Body::Stream(TILE),
+            Bodies::Packed { s32: Some(_), .. } if num_rows <= 2 * TILE || !tiles_fill => Body::Stream(2 * TILE),
+            Bodies::Packed { .. } => Body::Tiled,
         }
     }
 
     fn kernel(&self, body: Body) -> &K {
-        match (body, &self.tiles) {
-            (Body::Rows(1), _) => &self.m1,
-            (Body::Rows(_), _) | (Body::Tiles(_), None) => &self.m4,
-            (Body::Tiles(16), Some([t16, _])) => t16,
-            (Body::Tiles(_), Some([_, t64])) => t64,
+        match (self, body) {
+            (Bodies::F32 { m1, .. }, Body::Rows(1)) => m1,
+            (Bodies::F32 { m4, .. }, _) => m4,
+            (Bodies::Packed { s32: Some(s32), .. }, Body::Stream(rows)) if rows > TILE => s32,
+            (Bodies::Packed { s16, .. }, Body::Stream(_)) => s16,
+            (Bodies::Packed { t64, .. }, _) => t64,
         }
     }
 }
@@ -85,7 +93,12 @@ impl Family {
         }
     }
 
-    /// Columns of the result that a wave computes from few rows.
+    /// Columns of the result that a block of tiles computes.
+    fn tiled_cols(self, wave_size: u32) -> u32 {
+        TILED_THREADS / wave_size / 2 * 32 / self.num_weights()
+    }
+
+    /// Columns of the result that a wave computes from F32 weights.
     fn outputs_per_wave(self) -> u32 {
         match self {
             Family::Linear => 2,
@@ -114,13 +127,16 @@ impl<K: Clone + Send + Sync> ProductKernels<K> {
                 let name = format!("{}_{}_{input}_{body}", family.name(), format_name(weight.format));
                 device.runtime().kernel(family.name(), &name)
             };
-            let tiles = match weight.format {
-                WeightFormat::F32 => None,
+            Ok(match weight.format {
+                WeightFormat::F32 => Bodies::F32 { m1: kernel("m1")?, m4: kernel("m4")? },
                 WeightFormat::Bf16 | WeightFormat::Fp8Block | WeightFormat::Int8Channel | WeightFormat::Int4Group => {
-                    Some([kernel("t16")?, kernel("t64")?])
+                    let s32 = match family {
+                        Family::Linear => Some(kernel("s32")?),
+                        Family::GateUp => None,
+                    };
+                    Bodies::Packed { s16: kernel("s16")?, s32, t64: kernel("t64")? }
                 }
-            };
-            Ok(Bodies { m1: kernel("m1")?, m4: kernel("m4")?, tiles })
+            })
         };
         Ok(Self { family, values: bodies("a16")?, codes: if quantises { Some(bodies("a8")?) } else { None } })
     }
@@ -132,8 +148,16 @@ impl<K: Clone + Send + Sync> ProductKernels<K> {
 
     /// Rows of the tiles into which experts' rows are cut when each expert has about `rows_per_expert`.
     pub(crate) fn tile_rows(&self, rows_per_expert: u32) -> u32 {
-        self.values.body_for(rows_per_expert).max_rows()
+        self.values.body_for(rows_per_expert, true).max_rows()
     }
+}
+
+/// What a block computes, and what it needs.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    cols: u32,
+    threads: u32,
+    shared_bytes: u32,
 }
 
 /// Activations as kernels read them: rows padded with zeros to a multiple of 32 elements.
@@ -252,18 +276,7 @@ impl<R: GpuRuntime> Device<R> {
             Some(codes) if input.scales != 0 => codes,
             Some(_) | None => &kernels.values,
         };
-        let (body, num_row_blocks) = match rows {
-            Rows::All | Rows::Batch { .. } => {
-                let body = bodies.body_for(input.num_rows);
-                (body, input.num_rows.div_ceil(body.max_rows()))
-            }
-            Rows::Experts(experts) => (bodies.body_for(experts.tile_rows), experts.num_tiles),
-        };
         let family = kernels.family;
-        let (cols_per_wave, shared_rows) = match body {
-            Body::Rows(_) => (family.outputs_per_wave(), 0),
-            Body::Tiles(tile_rows) => (TILE, tile_rows + family.num_weights() * self.waves() * TILE),
-        };
         let (batch, input_step, output_step) = match rows {
             Rows::All | Rows::Experts(_) => (1, 0, 0),
             Rows::Batch { count, input_step, output_step } => (count, input_step, output_step),
@@ -272,10 +285,33 @@ impl<R: GpuRuntime> Device<R> {
             Rows::All | Rows::Batch { .. } => None,
             Rows::Experts(experts) => Some(experts),
         };
+        let tiled_cols = family.tiled_cols(self.info().wave_size);
+        let (body, num_row_blocks) = match experts {
+            None => {
+                let num_tiles = output.cols.div_ceil(tiled_cols) * input.num_rows.div_ceil(TILED_ROWS) * batch;
+                let body = bodies.body_for(input.num_rows, num_tiles >= self.info().num_multiprocessors);
+                (body, input.num_rows.div_ceil(body.max_rows()))
+            }
+            Some(experts) => (bodies.body_for(experts.tile_rows, true), experts.num_tiles),
+        };
+        let block = match body {
+            Body::Rows(_) => {
+                Block { cols: family.outputs_per_wave() * self.waves(), threads: self.threads(), shared_bytes: 0 }
+            }
+            Body::Stream(rows) => {
+                let waves = self.waves().min(weights[0].k.div_ceil(STREAM_BLOCK));
+                let shared_bytes = waves * family.num_weights() * rows * TILE * 4;
+                Block { cols: TILE, threads: waves * self.info().wave_size, shared_bytes }
+            }
+            Body::Tiled => {
+                let staged_rows = TILED_ROWS + tiled_cols * family.num_weights();
+                Block { cols: tiled_cols, threads: TILED_THREADS, shared_bytes: 2 * staged_rows * STAGED_STRIDE }
+            }
+        };
         let shape = LaunchShape {
-            grid: [output.cols.div_ceil(cols_per_wave * self.waves()), num_row_blocks, batch],
-            block: [self.threads(), 1, 1],
-            shared_bytes: shared_rows * CHUNK_STRIDE * 2,
+            grid: [output.cols.div_ceil(block.cols), num_row_blocks, batch],
+            block: [block.threads, 1, 1],
+            shared_bytes: block.shared_bytes,
         };
         let weight = weights[0];
         let [values, scales] = weight.pointers();

@@ -23,10 +23,10 @@ fn check(mode: GoldenMode, wave_size: u32) {
     let goldens = Goldens::load();
     let (mut runner, _) = load(mode, wave_size);
     let agreement = argmax_agreement(&goldens, mode, &mut runner);
-    println!("{}, waves of {wave_size}: argmax agreement {agreement:.4}", mode.name());
+    println!("{}, waves of {wave_size}: {agreement:?}", mode.name());
     let result = heldout(&goldens, mode, ("heldout_kjv.txt", 512), &mut runner);
     println!("{}, waves of {wave_size}: {result:?}", mode.name());
-    assert!(agreement >= 0.97, "{agreement}");
+    agreement.assert_within_noise();
     assert!((result.perplexity / result.golden_perplexity - 1.0).abs() < 5e-3, "{result:?}");
     assert!((result.draft_acceptance - result.golden_draft_acceptance).abs() < 0.02, "{result:?}");
 }

@@ -104,7 +104,7 @@ pub fn goldens(ordinal: u32) -> Result<(bool, serde_json::Value), Error> {
         let backend = AscendBackend::open(ordinal)?;
         let policy = PrecisionPolicy::uniform(run.precision);
         let mut runner = load_tiny(backend, &run.checkpoint.model_dir(), &policy)?;
-        let agreement = argmax_agreement(&goldens, run.golden, &mut runner);
+        let agreement = argmax_agreement(&goldens, run.golden, &mut runner).all;
         let result = heldout(&goldens, run.golden, HELDOUT, &mut runner);
         let error = (result.perplexity / result.golden_perplexity - 1.0).abs();
         let holds = error < run.max_perplexity_error && agreement >= run.min_agreement;

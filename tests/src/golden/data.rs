@@ -33,6 +33,18 @@ impl GoldenMode {
         }
     }
 
+    /// All modes of the same checkpoint.
+    pub fn same_weights(self) -> &'static [GoldenMode] {
+        match self {
+            GoldenMode::Bf16WeightsF32 | GoldenMode::Bf16WeightsBf16 => {
+                &[GoldenMode::Bf16WeightsF32, GoldenMode::Bf16WeightsBf16]
+            }
+            GoldenMode::Fp8WeightsF32 | GoldenMode::Fp8WeightsW8A8 | GoldenMode::Fp8WeightsW8A8Absorbed => {
+                &[GoldenMode::Fp8WeightsF32, GoldenMode::Fp8WeightsW8A8, GoldenMode::Fp8WeightsW8A8Absorbed]
+            }
+        }
+    }
+
     /// The checkpoint it belongs to.
     pub fn model_dir(self) -> PathBuf {
         match self {

@@ -10,7 +10,7 @@ mod trace;
 
 pub use data::{GoldenMode, Goldens, model_dir};
 pub use heldout::{HeldoutResult, heldout};
-pub use prompts::{argmax_agreement, check_prompts};
+pub use prompts::{ArgmaxAgreement, argmax_agreement, check_prompts};
 pub use trace::check_trace;
 
 use engine_core::backend::{Backend, StepLimits};

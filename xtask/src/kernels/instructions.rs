@@ -30,55 +30,90 @@ enum Verdict {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rule {
     kernels: Kernels,
+    /// Where it holds; empty: everywhere.
+    architectures: &'static [&'static str],
     verdict: Verdict,
     words: &'static [&'static str],
     reason: &'static str,
 }
 
-/// Kernels that go through the bf16 tiles of tile.h.
-const TILES: &[&str] = &["_t16", "_t64"];
+/// Products of bf16 values, of INT8 codes and of FP8 codes that go through tile.h.
+const BF16_PRODUCTS: &[&str] = &["a16_s16", "a16_s32", "a16_t64"];
+const INT8_PRODUCTS: &[&str] = &["int8_a8_s16", "int8_a8_s32", "int8_a8_t64"];
+const FP8_PRODUCTS: &[&str] = &["fp8_a8_s16", "fp8_a8_s32", "fp8_a8_t64"];
+/// Those whose matrix units take FP8 in `mma.sync`; on the others codes are widened.
+const FP8_UNITS: &[&str] = &["sm_89", "sm_120a"];
+const NO_FP8_UNITS: &[&str] = &["sm_80", "sm_86", "sm_90a", "sm_100a"];
 /// Kernels of hopper_gemm.cu.
 const WGMMA: &[&str] = &["_wgmma64", "_wgmma128", "_wgmma256"];
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
         kernels: Kernels::All,
+        architectures: &[],
         verdict: Verdict::Forbidden,
         words: &["LDL"],
         reason: "a load from local memory: registers ran out, or an array is indexed at run time",
     },
     Rule {
         kernels: Kernels::All,
+        architectures: &[],
         verdict: Verdict::Forbidden,
         words: &["STL"],
         reason: "a store to local memory: registers ran out, or an array is indexed at run time",
     },
     Rule {
-        kernels: Kernels::EndingIn(TILES),
+        kernels: Kernels::EndingIn(BF16_PRODUCTS),
+        architectures: &[],
         verdict: Verdict::Required,
         words: &["HMMA", "16816", "F32", "BF16"],
-        reason: "tiles are multiplied by the tensor cores",
+        reason: "bf16 is multiplied by the tensor cores",
+    },
+    Rule {
+        kernels: Kernels::EndingIn(INT8_PRODUCTS),
+        architectures: &[],
+        verdict: Verdict::Required,
+        words: &["IMMA", "16832", "S8", "S8"],
+        reason: "INT8 codes are multiplied by the tensor cores",
+    },
+    Rule {
+        kernels: Kernels::EndingIn(FP8_PRODUCTS),
+        architectures: FP8_UNITS,
+        verdict: Verdict::Required,
+        words: &["QMMA", "16832", "F32", "E4M3", "E4M3"],
+        reason: "FP8 codes are multiplied by the tensor cores as they are",
+    },
+    Rule {
+        kernels: Kernels::EndingIn(FP8_PRODUCTS),
+        architectures: NO_FP8_UNITS,
+        verdict: Verdict::Required,
+        words: &["HMMA", "16816", "F32"],
+        reason: "widened FP8 codes are multiplied by the tensor cores",
     },
     Rule {
         kernels: Kernels::StartingWith("attend_r"),
+        architectures: &[],
         verdict: Verdict::Required,
         words: &["HMMA", "16816", "F32", "BF16"],
         reason: "attention multiplies tiles by the tensor cores",
     },
     Rule {
         kernels: Kernels::EndingIn(WGMMA),
+        architectures: &[],
         verdict: Verdict::Required,
         words: &["QGMMA", "F32", "E4M3", "E4M3"],
         reason: "FP8 is multiplied by a warpgroup's tensor cores, not widened",
     },
     Rule {
         kernels: Kernels::EndingIn(WGMMA),
+        architectures: &[],
         verdict: Verdict::Required,
         words: &["UTMALDG", "2D"],
         reason: "operands come by bulk copies",
     },
     Rule {
         kernels: Kernels::StartingWith("attend_r"),
+        architectures: &[],
         verdict: Verdict::Required,
         words: &["LDGSTS"],
         reason: "attention copies the next positions past the registers while it computes with these",
@@ -124,6 +159,12 @@ fn has_words(mnemonic: &str, words: &[&str]) -> bool {
         && words[1..].iter().all(|word| parts.any(|part| part == *word))
 }
 
+impl Rule {
+    fn holds_on(&self, architecture: &str) -> bool {
+        self.architectures.is_empty() || self.architectures.contains(&architecture)
+    }
+}
+
 impl Kernels {
     fn has(self, kernel: &str) -> bool {
         match self {
@@ -138,7 +179,7 @@ impl Kernels {
 pub(super) fn breaches(architecture: &str, image: &Instructions, rules: &[Rule], allowed: &[Allowed]) -> Vec<String> {
     let mut found = Vec::new();
     for (kernel, rule) in image.kernels.keys().flat_map(|kernel| rules.iter().map(move |rule| (kernel, rule))) {
-        if !rule.kernels.has(kernel) {
+        if !rule.kernels.has(kernel) || !rule.holds_on(architecture) {
             continue;
         }
         let (count, instruction) = (image.count(kernel, rule.words), rule.words.join("…"));
@@ -179,12 +220,12 @@ mod tests {
     /// As nvdisasm 13.5 writes it, shortened.
     const TWO_KERNELS: &str = "\
 \t.headerflags\t@\"EF_CUDA_TEXMODE_UNIFIED EF_CUDA_SM90\"
-//--------------------- .text.linear_bf16_a16_t16 --------------------------
-\t.section\t.text.linear_bf16_a16_t16,\"ax\",@progbits
+//--------------------- .text.linear_bf16_a16_s16 --------------------------
+\t.section\t.text.linear_bf16_a16_s16,\"ax\",@progbits
 \t.sectionflags\t@\"SHF_BARRIERS=1\"
-        .global         linear_bf16_a16_t16
-linear_bf16_a16_t16:
-.text.linear_bf16_a16_t16:
+        .global         linear_bf16_a16_s16
+linear_bf16_a16_s16:
+.text.linear_bf16_a16_s16:
         /*0000*/                   LDC R1, c[0x0][0x28] ;
         /*0010*/               @P0 IMAD.SHL.U32 R5, R5, 0x4, RZ ;
         /*0020*/              @!P0 HMMA.16816.F32.BF16 R8, R12, R20, R8 ;
@@ -210,9 +251,9 @@ linear_bf16_a16_t16:
     #[test]
     fn mnemonics_are_counted_per_kernel() {
         let found = Instructions::parse(TWO_KERNELS);
-        assert_eq!(found.kernels.keys().collect::<Vec<_>>(), ["add", "linear_bf16_a16_t16"]);
+        assert_eq!(found.kernels.keys().collect::<Vec<_>>(), ["add", "linear_bf16_a16_s16"]);
         assert_eq!(found.kernels["add"], BTreeMap::from([("EXIT".to_owned(), 1)]));
-        let tile = &found.kernels["linear_bf16_a16_t16"];
+        let tile = &found.kernels["linear_bf16_a16_s16"];
         assert_eq!((tile["HMMA.16816.F32.BF16"], tile["IMAD.SHL.U32"], tile.len()), (2, 1, 4));
         assert!(breaches("sm_90a", &found, RULES, &[]).is_empty());
         assert!(table(&found, RULES).contains(&("HMMA.16816.F32.BF16".to_owned(), 2)));
@@ -223,7 +264,7 @@ linear_bf16_a16_t16:
         for rule in RULES {
             let kernel = match rule.kernels {
                 Kernels::All => "add".to_owned(),
-                Kernels::EndingIn(ends) => format!("linear{}", ends[0]),
+                Kernels::EndingIn(ends) => format!("linear_{}", ends[0]),
                 Kernels::StartingWith(start) => format!("{start}36"),
             };
             let whole = rule.words.join(".");
@@ -231,7 +272,10 @@ linear_bf16_a16_t16:
                 Verdict::Required => (image(&kernel, &[&whole]), image(&kernel, &["FFMA"])),
                 Verdict::Forbidden => (image(&kernel, &["FFMA"]), image(&kernel, &["FFMA", &whole])),
             };
-            let judge = |image: &Instructions| breaches("sm_90a", image, std::slice::from_ref(rule), &[]);
+            let architecture = rule.architectures.first().unwrap_or(&"sm_90a");
+            let judge = |image: &Instructions| breaches(architecture, image, std::slice::from_ref(rule), &[]);
+            let elsewhere = breaches("sm_75", &bad, std::slice::from_ref(rule), &[]);
+            assert_eq!(elsewhere.is_empty(), !rule.architectures.is_empty(), "{rule:?}");
             assert!(judge(&good).is_empty(), "{rule:?}");
             only(&judge(&bad), rule.reason);
             assert!(judge(&image("other_kernel_m1", &["FFMA"])).is_empty(), "{rule:?}");
@@ -257,10 +301,10 @@ linear_bf16_a16_t16:
     #[test]
     fn a_rule_about_no_kernel_is_a_breach() {
         let tiles = Instructions::parse(TWO_KERNELS);
-        let wide = image("linear_wgmma64", &[]);
-        let idle = idle_rules([&tiles, &wide].into_iter(), RULES);
-        assert!(idle.len() == 2 && idle.iter().all(|rule| rule.contains("attend_r")), "{idle:?}");
-        let attention = image("attend_r4", &[]);
-        assert!(idle_rules([&tiles, &attention, &wide].into_iter(), RULES).is_empty());
+        let rules: Vec<Rule> = RULES.iter().copied().filter(|rule| rule.words[0] == "HMMA").collect();
+        let idle = idle_rules([&tiles].into_iter(), &rules);
+        assert!(idle.len() == 2 && idle[0].contains("fp8_a8") && idle[1].contains("attend_r"), "{idle:?}");
+        let (attention, codes) = (image("attend_r4", &[]), image("linear_fp8_a8_t64", &[]));
+        assert!(idle_rules([&tiles, &attention, &codes].into_iter(), &rules).is_empty());
     }
 }
