@@ -139,8 +139,7 @@ fn asked_for() -> Names {
             backend.prepare_embedding(table.host).unwrap();
         }
     }
-    let found = names.lock().unwrap().clone();
-    found
+    names.lock().unwrap().clone()
 }
 
 /// Kernels of the images: family, name and architectures.

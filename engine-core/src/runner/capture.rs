@@ -159,7 +159,7 @@ mod tests {
     fn a_pass_runs_then_is_captured_then_replayed() {
         let bucket = Bucket { num_seqs: 4, max_seq_len: 256 };
         let mut passes = CapturedPasses::new();
-        let mut next = |passes: &mut CapturedPasses<_>| {
+        let next = |passes: &mut CapturedPasses<_>| {
             (passes.is_due(Pass::Model, bucket), passes.get(Pass::Model, bucket).copied())
         };
         assert_eq!(next(&mut passes), (false, None));
