@@ -7,7 +7,7 @@
 //! * [`faulty`]: a backend with one fault, to show that the suite finds it.
 //! * [`gpu_runtime`]: what a GPU vendor's runtime promises, below the ops.
 //! * [`capture`]: decode steps that are replayed, held against ones that are launched; [`counted`]: what both ask for.
-//! * [`bench`]: how fast a device is, against what its memory and its matrix units allow.
+//! * [`mod@bench`]: how fast a device is, against what its memory and its matrix units allow.
 //! * [`golden`]: reference values of the tiny model, for the end-to-end tests.
 //!
 //! A backend takes part with ten lines (`tests/reference.rs`, `tests/cpu.rs`): build it, state its
