@@ -92,16 +92,16 @@ impl AscendMla {
         (kv_a, key): (View, View),
         cache: &AscendLatentCache,
     ) -> Result<(), StepError> {
-        let num_live = step.meta.host().query_start_loc.last().map_or(0, |end| *end as usize);
-        if num_live == 0 {
+        let num_written = step.meta.host().num_written();
+        if num_written == 0 {
             return Ok(());
         }
         let rank = self.dims.kv_lora_rank;
-        let kv_c = stream.scratch(device, Slot::KvC, DataType::Bf16, [num_live, rank])?;
-        let latent = kv_a.narrowed(0, 0, num_live).narrowed(1, 0, rank);
+        let kv_c = stream.scratch(device, Slot::KvC, DataType::Bf16, [num_written, rank])?;
+        let latent = kv_a.narrowed(0, 0, num_written).narrowed(1, 0, rank);
         self.kv_a_norm.forward(device, stream, latent, kv_c)?;
-        let slots = View::new(step.meta.slot_mapping.buffer().0.address(), DataType::I32, [num_live]);
-        let rows = [kv_c.with_axis(1), key.narrowed(0, 0, num_live)];
+        let slots = View::new(step.meta.slot_mapping.buffer().0.address(), DataType::I32, [num_written]);
+        let rows = [kv_c.with_axis(1), key.narrowed(0, 0, num_written)];
         let layer = cache.layer(step.layer).map(|part| part.with_axis(2));
         device.check(stream.queue.write_cache(rows, slots, layer))
     }

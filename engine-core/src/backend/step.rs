@@ -83,6 +83,11 @@ impl StepLayout {
         self.seq_lens.len()
     }
 
+    /// Tokens that are written to the cache: all but padding, which comes last.
+    pub fn num_written(&self) -> usize {
+        self.slot_mapping.iter().position(|slot| *slot == PAD_SLOT).unwrap_or(self.slot_mapping.len())
+    }
+
     /// Blocks of sequence `seq`.
     pub fn blocks(&self, seq: usize) -> &[u32] {
         &self.block_table[seq * self.max_blocks_per_seq..][..self.max_blocks_per_seq]
