@@ -1,16 +1,16 @@
 //! [`CudaRuntime`]: the driver and the images as a [`GpuRuntime`].
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
-use engine_core::backend::{PrepareError, StepError, Unavailable, Unsupported};
-use gpu_common::{Arg, Fp8, GpuInfo, GpuRuntime, LaunchShape, WideRows, WideWeights};
-
-use crate::driver::{
-    Allocation, Context, DriverError, ExecutableGraph, Function, MAX_ARGUMENTS, Module, Pinned, Stream,
+use engine_core::backend::{PrepareError, StepError, Unavailable};
+use gpu_common::{
+    Arg, DeviceName, DriverFailure as _, Fp8, GpuInfo, GpuRuntime, KernelParameters, LaunchShape, Modules, WideRows,
+    WideWeights,
 };
-use crate::images::{self, KernelParameters};
+
+use crate::driver::{Allocation, Context, DriverError, ExecutableGraph, Function, Module, Pinned, Stream};
+use crate::images::IMAGES;
 use crate::probe::{self, Reason, Usable};
 use crate::wide::{self, CudaWide, WideLaunch};
 
@@ -21,11 +21,8 @@ const STAGING_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub struct CudaRuntime {
     info: GpuInfo,
-    /// As errors name it: `cuda:0 (NVIDIA H100)`.
-    name: String,
-    architecture: &'static str,
-    /// Images by family, loaded when their first kernel is asked for.
-    modules: Mutex<HashMap<&'static str, Arc<Module>>>,
+    name: DeviceName,
+    modules: Modules<Module>,
     context: Arc<Context>,
 }
 
@@ -78,42 +75,12 @@ impl CudaRuntime {
             has_mma: true,
         };
         tracing::debug!(device = info.name, architecture, "opened");
-        let name = format!("cuda:{ordinal} ({})", info.name);
-        Ok(Self { info, name, architecture, modules: Mutex::default(), context })
+        let name = DeviceName::new("cuda", ordinal, &info.name);
+        Ok(Self { info, name, modules: Modules::new(IMAGES, architecture), context })
     }
 
     fn lost(&self, error: DriverError) -> StepError {
-        StepError::DeviceLost { device: self.name.clone(), reason: error.to_string() }
-    }
-
-    fn alloc_error(&self, error: DriverError, what: &str, num_bytes: usize) -> StepError {
-        if error.is_out_of_memory() {
-            let requested_bytes = num_bytes as u64;
-            return StepError::OutOfMemory { device: self.name.clone(), what: what.to_owned(), requested_bytes };
-        }
-        self.lost(error)
-    }
-
-    fn unsupported(&self, family: &str, name: &str, reason: String) -> PrepareError {
-        PrepareError::Unsupported(Unsupported {
-            backend: self.name.clone(),
-            what: format!("kernel {name} of {family}"),
-            reason,
-            action: "choose another precision, or another device".into(),
-        })
-    }
-
-    fn module(&self, family: &'static str, kernel: &str) -> Result<Arc<Module>, PrepareError> {
-        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(module) = modules.get(family) {
-            return Ok(module.clone());
-        }
-        let Some(image) = images::image(family, self.architecture) else {
-            return Err(self.unsupported(family, kernel, format!("there is no image for {}", self.architecture)));
-        };
-        let loaded = Module::load(&self.context, &image);
-        let loaded = loaded.map_err(|error| self.alloc_error(error, &format!("kernels of {family}"), image.len()))?;
-        Ok(modules.entry(family).or_insert(Arc::new(loaded)).clone())
+        self.name.lost(error)
     }
 }
 
@@ -129,18 +96,20 @@ impl GpuRuntime for CudaRuntime {
     }
 
     fn kernel(&self, family: &'static str, name: &str) -> Result<CudaKernel, PrepareError> {
-        let absent = || self.unsupported(family, name, format!("the image for {} lacks it", self.architecture));
-        let parameters = images::kernel(family, name).ok_or_else(absent)?;
-        let function = self
-            .module(family, name)?
-            .function(name)
-            .map_err(|error| if error.is_not_found() { absent() } else { PrepareError::Device(self.lost(error)) })?;
+        let architecture = self.modules.architecture();
+        let absent = || self.name.unsupported(family, name, format!("the image for {architecture} lacks it"));
+        let parameters = IMAGES.kernel(family, name).ok_or_else(absent)?;
+        let load = |image: &[u8]| Module::load(&self.context, image);
+        let function =
+            self.modules.module(&self.name, (family, name), load)?.function(name).map_err(|error| {
+                if error.is_not_found() { absent() } else { PrepareError::Device(self.lost(error)) }
+            })?;
         function.permit_shared(self.info.max_shared_bytes).map_err(|error| self.lost(error))?;
         Ok(CudaKernel { function, parameters })
     }
 
     fn prepare_wide(&self, weights: &[WideWeights]) -> Result<Option<CudaWide>, PrepareError> {
-        if self.architecture != wide::ARCHITECTURE || !wide::suits(weights) {
+        if self.modules.architecture() != wide::ARCHITECTURE || !wide::suits(weights) {
             return Ok(None);
         }
         let [small, medium, large] = wide::kernel_names(weights.len() as u32);
@@ -162,7 +131,7 @@ impl GpuRuntime for CudaRuntime {
 
     fn alloc(&self, num_bytes: usize, what: &str) -> Result<CudaBuffer, StepError> {
         let allocated = Allocation::new(&self.context, num_bytes);
-        Ok(CudaBuffer(allocated.map_err(|error| self.alloc_error(error, what, num_bytes))?))
+        Ok(CudaBuffer(allocated.map_err(|error| self.name.alloc_error(error, what, num_bytes))?))
     }
 
     fn address(&self, buffer: &CudaBuffer) -> u64 {
@@ -170,7 +139,7 @@ impl GpuRuntime for CudaRuntime {
     }
 
     fn stream(&self) -> Result<CudaStream, StepError> {
-        let stream = Stream::new(&self.context).map_err(|error| self.alloc_error(error, "a stream", 0))?;
+        let stream = Stream::new(&self.context).map_err(|error| self.name.alloc_error(error, "a stream", 0))?;
         Ok(CudaStream { stream, staging: None, is_capturing: false })
     }
 
@@ -190,7 +159,7 @@ impl GpuRuntime for CudaRuntime {
             Some(staging) => staging,
             None => {
                 let pinned = Pinned::new(&self.context, STAGING_BYTES);
-                staging.insert(pinned.map_err(|error| self.alloc_error(error, "read-back memory", STAGING_BYTES))?)
+                staging.insert(pinned.map_err(|error| self.name.alloc_error(error, "read-back memory", STAGING_BYTES))?)
             }
         };
         stream.read(&from.0, offset, data, staging).map_err(|error| self.lost(error))
@@ -205,22 +174,8 @@ impl GpuRuntime for CudaRuntime {
         shape: LaunchShape,
         args: &[Arg],
     ) -> Result<(), StepError> {
-        let KernelParameters { name, num_bytes } = *kernel.parameters;
-        let fits = |(arg, num_bytes): (&Arg, &u32)| arg.num_bytes() == *num_bytes as usize;
-        assert!(
-            args.len() == num_bytes.len() && args.iter().zip(num_bytes).all(fits),
-            "{name} has parameters of {num_bytes:?} bytes and was given {args:?}"
-        );
-        let mut values = [0_u64; MAX_ARGUMENTS];
-        for (value, arg) in values.iter_mut().zip(args) {
-            // The driver reads as many bytes as the parameter has, lowest first on every host it runs on.
-            *value = match *arg {
-                Arg::Ptr(address) => address,
-                Arg::U32(number) => u64::from(number),
-                Arg::F32(number) => u64::from(number.to_bits()),
-            };
-        }
-        let launched = stream.stream.launch(&kernel.function, shape, (&[], &values[..args.len()]));
+        let (words, count) = kernel.parameters.words(args);
+        let launched = stream.stream.launch(&kernel.function, shape, (&[], &words[..count]));
         launched.map_err(|error| self.lost(error))
     }
 
@@ -242,7 +197,7 @@ impl GpuRuntime for CudaRuntime {
         if !std::mem::take(&mut stream.is_capturing) {
             return Ok(None);
         }
-        let graph = stream.stream.end_capture().map_err(|error| self.alloc_error(error, "a graph", 0))?;
+        let graph = stream.stream.end_capture().map_err(|error| self.name.alloc_error(error, "a graph", 0))?;
         Ok(Some(CudaGraph(graph)))
     }
 

@@ -164,16 +164,16 @@ fn shared_bytes(tile_rows: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::images;
+    use crate::images::{self, IMAGES};
 
     #[test]
     fn the_image_has_the_kernels_that_are_asked_for_and_no_others() {
         let asked: Vec<String> = [1, 2].into_iter().flat_map(kernel_names).collect();
         for name in &asked {
-            assert!(images::kernel(FAMILY, name).is_some(), "{name}");
+            assert!(IMAGES.kernel(FAMILY, name).is_some(), "{name}");
         }
         assert_eq!(images::num_kernels(FAMILY), asked.len());
-        assert!(images::image(FAMILY, ARCHITECTURE).is_some() && images::image(FAMILY, "sm_100a").is_none());
+        assert!(IMAGES.image(FAMILY, ARCHITECTURE).is_some() && IMAGES.image(FAMILY, "sm_100a").is_none());
     }
 
     #[test]

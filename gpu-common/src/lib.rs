@@ -19,6 +19,8 @@
 //! experts. [`ffn`], [`experts`], [`gate`] and [`mla`] are sequences of launches; what lies between two kernels of an op is
 //! in the stream's [`scratch`] memory, which grows to the largest step and then stays.
 //!
+//! What is the same in every vendor's crate, though no backend needs it, is in [`images`] and [`vendor`].
+//!
 //! [`PrepareError::Unsupported`]: engine_core::backend::PrepareError::Unsupported
 
 #![warn(rustdoc::broken_intra_doc_links)]
@@ -29,6 +31,7 @@ mod device;
 mod experts;
 mod ffn;
 mod gate;
+mod images;
 mod linear;
 mod matrix;
 mod mla;
@@ -37,16 +40,19 @@ mod options;
 mod product;
 mod runtime;
 mod scratch;
+mod vendor;
 mod wide;
 
 pub use backend::GpuBackend;
 pub use experts::GpuExperts;
 pub use ffn::GpuFfn;
 pub use gate::GpuGate;
+pub use images::{Family, Image, Images, KernelParameters, MAX_ARGUMENTS};
 pub use linear::{GpuEmbedding, GpuLinear};
 pub use mla::{GpuLatentCache, GpuMla, GpuQueries};
 pub use norm::GpuNorm;
 pub use options::GpuOptions;
 pub use runtime::{Arg, Fp8, GpuInfo, GpuRuntime, LaunchShape};
 pub use scratch::{GpuGraph, GpuStream};
+pub use vendor::{DeviceName, DriverFailure, Modules, range_within};
 pub use wide::{WideExperts, WideRows, WideWeights};

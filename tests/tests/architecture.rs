@@ -29,7 +29,7 @@ const VENDOR_WORDS: [&str; 16] = [
 ];
 
 /// Files and folders with `unsafe`, each with the reason that its comments give.
-const UNSAFE: [&str; 16] = [
+const UNSAFE: &[&str] = &[
     "engine-core/src/weights/mmap.rs",
     "backend-cpu/src/simd/",
     "backend-cpu/src/grid.rs",
@@ -42,14 +42,14 @@ const UNSAFE: [&str; 16] = [
     "backend-cuda/src/driver/",
     "backend-ascend/src/driver/",
     "tests/emulators/ascend/src/api/",
-    "tests/emulators/ascend/src/memory.rs",
+    "tests/emulators/common/src/",
     "tests/emulators/cuda/src/api/",
-    "tests/emulators/cuda/src/memory.rs",
-    "tests/emulators/cuda/src/kernels.rs",
+    "tests/emulators/gpu/src/api.rs",
+    "tests/emulators/gpu/src/kernels.rs",
 ];
 
 /// Arrows between packages of the workspace (ARCHITECTURE.md, "Folders and arrows").
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: &[(&str, &[&str])] = &[
     ("engine-core", &[]),
     ("gpu-common", &["engine-core"]),
     ("backend-cpu", &["engine-core"]),
@@ -61,13 +61,24 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("gpu-host", &["engine-core", "gpu-common"]),
     (
         "conformance",
-        &["engine-core", "backend-*", "gpu-common", "gpu-host", "ascend-emulator", "cuda-emulator", "bathysphere"],
+        &[
+            "engine-core",
+            "backend-*",
+            "gpu-common",
+            "gpu-host",
+            "ascend-emulator",
+            "cuda-emulator",
+           
+            "bathysphere",
+        ],
     ),
-    ("ascend-emulator", &[]),
+    ("emulator-common", &[]),
+    ("gpu-emulator", &["emulator-common", "gpu-host"]),
+    ("ascend-emulator", &["emulator-common"]),
     ("code-object", &[]),
     ("cubin", &[]),
     ("xtask", &["code-object", "cubin"]),
-    ("cuda-emulator", &["cubin", "gpu-host"]),
+    ("cuda-emulator", &["cubin", "emulator-common", "gpu-emulator"]),
 ];
 /// Every other package: what an embedder sees, and nothing behind it.
 const OUTSIDE: &[&str] = &["bathysphere"];
@@ -142,7 +153,7 @@ fn breaches(path: &str, text: &str) -> Vec<String> {
         }
         // Lint names have the word in them, between underscores.
         let says_unsafe = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == "unsafe");
-        if says_unsafe && !starts_with_any(path, &UNSAFE) && path != "tests/tests/architecture.rs" {
+        if says_unsafe && !starts_with_any(path, UNSAFE) && path != "tests/tests/architecture.rs" {
             breach("unsafe has its files");
         }
     }

@@ -5,6 +5,7 @@ use std::slice;
 use std::sync::Arc;
 
 use cudarc::driver::sys;
+use gpu_common::range_within;
 
 use super::{Context, DriverError, check, report_drop};
 
@@ -36,13 +37,7 @@ impl Allocation {
     /// # Panics
     /// If they do not lie in this memory: the layers above keep to their buffers.
     pub(super) fn range(&self, offset: usize, num_bytes: usize) -> u64 {
-        let end = offset.checked_add(num_bytes);
-        assert!(
-            end.is_some_and(|end| end <= self.num_bytes),
-            "{num_bytes} bytes from byte {offset} of a buffer of {} bytes",
-            self.num_bytes
-        );
-        self.address + offset as u64
+        range_within((self.address, self.num_bytes), offset, num_bytes)
     }
 }
 

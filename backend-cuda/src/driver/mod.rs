@@ -17,10 +17,11 @@ pub(crate) use graph::ExecutableGraph;
 pub(crate) use library::{Absence, initialise, version};
 pub(crate) use memory::{Allocation, Pinned};
 pub(crate) use module::{Function, Module};
-pub(crate) use stream::{MAX_ARGUMENTS, Stream};
+pub(crate) use stream::Stream;
 pub(crate) use tensor_map::{ByteMatrix, TensorMap};
 
 use cudarc::driver::sys::CUresult;
+use gpu_common::DriverFailure;
 
 /// A driver function that failed. The bindings list the statuses of CUDA 12.9; the functions called here answer none that
 /// is newer.
@@ -30,17 +31,17 @@ pub(crate) struct DriverError {
     status: CUresult,
 }
 
-impl DriverError {
-    /// True where memory ran out and nothing else is wrong.
-    pub(crate) fn is_out_of_memory(self) -> bool {
+impl DriverFailure for DriverError {
+    fn is_out_of_memory(&self) -> bool {
         self.status == CUresult::CUDA_ERROR_OUT_OF_MEMORY
     }
 
-    /// True where an image does not have the kernel that was asked for.
-    pub(crate) fn is_not_found(self) -> bool {
+    fn is_not_found(&self) -> bool {
         self.status == CUresult::CUDA_ERROR_NOT_FOUND
     }
+}
 
+impl DriverError {
     /// True where the machine has no device.
     pub(crate) fn is_no_device(self) -> bool {
         self.status == CUresult::CUDA_ERROR_NO_DEVICE

@@ -5,12 +5,9 @@ use std::ptr;
 use std::sync::Arc;
 
 use cudarc::driver::sys::{self, CUstream, CUstream_flags, CUstreamCaptureMode};
-use gpu_common::LaunchShape;
+use gpu_common::{LaunchShape, MAX_ARGUMENTS};
 
 use super::{Allocation, Context, DriverError, ExecutableGraph, Function, Pinned, TensorMap, check, report_drop};
-
-/// Most parameters of a kernel: enough for all there are, so that a launch allocates nothing.
-pub(crate) const MAX_ARGUMENTS: usize = 40;
 
 /// An ordered queue of work, not ordered with any other. Destroyed when dropped, after its work.
 #[derive(Debug)]
@@ -84,7 +81,7 @@ impl Stream {
         self.context.bind()?;
         let LaunchShape { grid, block, shared_bytes } = shape;
         // SAFETY: the function is alive as long as its module, which `function` holds. `addresses` leads to a value for
-        // each of its parameters (`CudaRuntime::launch` compares them with the image's), which the driver copies.
+        // each of its parameters (`KernelParameters::words` compares them with the image's), which the driver copies.
         let status = unsafe {
             sys::cuLaunchKernel(
                 function.handle(),

@@ -3,40 +3,10 @@
 mod embedded;
 
 use embedded::FAMILIES;
+use gpu_common::{Family, Image, Images, KernelParameters};
 
-/// The images of one kernel source.
-struct Family {
-    name: &'static str,
-    kernels: &'static [KernelParameters],
-    images: &'static [Image],
-}
-
-/// A kernel and the sizes of its parameters in bytes, the same on every architecture.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct KernelParameters {
-    pub(crate) name: &'static str,
-    pub(crate) num_bytes: &'static [u32],
-}
-
-/// An image for one architecture.
-struct Image {
-    architecture: &'static str,
-    /// Uncompressed.
-    num_bytes: usize,
-    zlib: &'static [u8],
-}
-
-/// The image of a family for an architecture, unpacked; `None` where there is none.
-pub(crate) fn image(family: &str, architecture: &str) -> Option<Vec<u8>> {
-    let family = FAMILIES.iter().find(|candidate| candidate.name == family)?;
-    let image = family.images.iter().find(|image| image.architecture == architecture)?;
-    miniz_oxide::inflate::decompress_to_vec_zlib_with_limit(image.zlib, image.num_bytes).ok()
-}
-
-/// A kernel of a family, on whichever architectures it exists.
-pub(crate) fn kernel(family: &str, name: &str) -> Option<&'static KernelParameters> {
-    FAMILIES.iter().find(|candidate| candidate.name == family)?.kernels.iter().find(|kernel| kernel.name == name)
-}
+/// All of it.
+pub(crate) const IMAGES: Images = Images(FAMILIES);
 
 /// How many kernels a family has.
 #[cfg(test)]
@@ -68,18 +38,18 @@ mod tests {
     fn every_image_unpacks_to_its_size() {
         for family in FAMILIES {
             for entry in family.images {
-                let image = image(family.name, entry.architecture).unwrap();
+                let image = IMAGES.image(family.name, entry.architecture).unwrap();
                 assert_eq!(image.len(), entry.num_bytes, "{} for {}", family.name, entry.architecture);
                 assert_eq!(&image[..4], b"\x7fELF");
             }
         }
-        assert!(image("no_such_family", "sm_80").is_none());
+        assert!(IMAGES.image("no_such_family", "sm_80").is_none());
     }
 
     #[test]
     fn a_launch_has_room_for_every_kernels_arguments() {
         for kernel in FAMILIES.iter().flat_map(|family| family.kernels) {
-            assert!(kernel.num_bytes.len() <= crate::driver::MAX_ARGUMENTS, "{kernel:?}");
+            assert!(kernel.num_bytes.len() <= gpu_common::MAX_ARGUMENTS, "{kernel:?}");
             // Addresses, numbers, and tensor maps of Hopper's kernels.
             assert!(kernel.num_bytes.iter().all(|bytes| matches!(bytes, 4 | 8 | 128)), "{kernel:?}");
         }

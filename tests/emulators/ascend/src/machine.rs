@@ -3,36 +3,19 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::abi::{Status, status};
-use crate::config::{Config, Fault};
-use crate::memory::Memory;
+use emulator_common::fault::Injection;
+pub(crate) use emulator_common::{Failure, Outcome};
+
+use crate::abi::status;
+use crate::config::Config;
 use crate::operator::Executor;
 use crate::stream::Stream;
 use crate::tensor::Descriptor;
 
-/// A function that did not succeed: what it answers, and what the developer should know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
-    pub(crate) status: Status,
-    pub(crate) message: String,
-}
-
-impl Failure {
-    pub(crate) fn new(status: Status, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.status, self.message)
-    }
-}
-
-pub(crate) type Outcome<T> = Result<T, Failure>;
+/// Aligned as `aclrtMalloc` aligns.
+pub(crate) type Memory = emulator_common::memory::Memory<64>;
 
 /// Handles are numbers that are never used twice, so that a stale one is noticed. The upper bits tell kinds apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,9 +70,7 @@ pub(crate) struct Machine {
     pub(crate) executors: BTreeMap<u64, Executor>,
     leaks: Vec<String>,
     next_handle: u64,
-    num_calls: u64,
-    num_allocations: u64,
-    pub(crate) num_launches: u64,
+    pub(crate) injection: Injection,
 }
 
 thread_local! {
@@ -157,29 +138,21 @@ impl Machine {
             executors: BTreeMap::new(),
             leaks: Vec::new(),
             next_handle: 1,
-            num_calls: 0,
-            num_allocations: 0,
-            num_launches: 0,
+            injection: Injection::new(config.common.fault),
         }
     }
 
     /// Counts a call and fails it where the device is to be lost by now.
     pub(crate) fn count_call(&mut self) -> Outcome<()> {
-        self.num_calls += 1;
-        match self.config.fault {
-            Some(Fault::DeviceLost(first)) if self.num_calls >= first => {
-                let message = format!("injected: the device is lost from call {first} on");
-                let failure = Failure::new(status::LOST_HEARTBEAT, message);
-                for context in self.contexts.values_mut() {
-                    context.sticky = Some(failure.clone());
-                }
-                // It takes everything with it.
-                self.descriptors.clear();
-                self.executors.clear();
-                Err(failure)
-            }
-            _ => Ok(()),
+        let Some(message) = self.injection.call() else { return Ok(()) };
+        let failure = Failure::new(status::LOST_HEARTBEAT, message);
+        for context in self.contexts.values_mut() {
+            context.sticky = Some(failure.clone());
         }
+        // It takes everything with it.
+        self.descriptors.clear();
+        self.executors.clear();
+        Err(failure)
     }
 
     pub(crate) fn check_initialised(&self) -> Outcome<()> {
@@ -212,12 +185,10 @@ impl Machine {
         if num_bytes == 0 {
             return Err(Failure::new(status::PARAM_INVALID, "an allocation of 0 bytes"));
         }
-        self.num_allocations += 1;
-        if self.config.fault == Some(Fault::Allocation(self.num_allocations)) {
-            let message = format!("injected: allocation {} fails", self.num_allocations);
+        if let Some(message) = self.injection.allocation() {
             return Err(Failure::new(status::MEMORY_ALLOCATION, message));
         }
-        let limit = self.config.memory_bytes;
+        let limit = self.config.common.memory_bytes;
         let memory = &mut self.context()?.memory;
         let full = || Failure::new(status::MEMORY_ALLOCATION, format!("no room for {num_bytes} bytes"));
         if memory.used_bytes().saturating_add(num_bytes as u64) > limit {

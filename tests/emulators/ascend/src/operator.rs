@@ -245,7 +245,7 @@ pub(crate) fn launch(
     let work: Work = Box::new(move || {
         if let Some(range) = poison {
             // Whoever keeps something in the workspace loses it.
-            crate::memory::fill(range.start, 0xff, (range.end - range.start) as usize);
+            emulator_common::memory::fill(range.start, 0xff, (range.end - range.start) as usize);
         }
         (planned.work)()
     });

@@ -6,10 +6,10 @@
 
 use std::collections::VecDeque;
 
+use emulator_common::memory::copy;
+
 use crate::abi::status;
-use crate::config::Fault;
 use crate::machine::{Failure, Machine, Outcome};
-use crate::memory::copy;
 use crate::operator::Launch;
 
 /// Work of a stream.
@@ -65,10 +65,9 @@ impl Machine {
     }
 
     fn run_launch(&mut self, launch: Launch) -> Outcome<()> {
-        self.num_launches += 1;
         let wrong = |message: String| Failure::new(status::AICORE_EXCEPTION, format!("{}: {message}", launch.name));
-        if self.config.fault == Some(Fault::Launch(self.num_launches)) {
-            return Err(wrong(format!("injected: operator {} fails", self.num_launches)));
+        if let Some(message) = self.injection.launch(launch.name) {
+            return Err(wrong(message));
         }
         let memory = &self.context()?.memory;
         for range in &launch.ranges {

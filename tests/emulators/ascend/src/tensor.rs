@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
+use emulator_common::memory::{load, store};
 use half::bf16;
-
-use crate::memory::{load, store};
 
 /// `aclDataType`, as far as operators here take it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,24 +1,26 @@
-//! What is emulated: the device, its driver, and the faults to inject.
+//! What is emulated: the device, its driver, and the choices of every emulator.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 
-/// Environment variables that this library reads. Nothing else of the project does.
-pub const VARIABLES: [&str; 5] = [PROFILE, DEVICES, DRIVER, MEMORY, FAULT];
+use cubin::Image;
+use emulator_common::config::{Common, Variables, take, variables};
+use gpu_emulator::module::{Kernel, Module};
+use gpu_emulator::{Config, Failure, Gpu, HostKernels, Limits, Outcome, Slot, status};
+
+use crate::abi::status_name;
+use crate::tensor_map;
+
+/// How the environment variables begin that this library reads (`docs/emulators.md`). Nothing else of the project does.
+pub const PREFIX: &str = "CUDA_EMULATOR";
 /// `sm_80`, `sm_89` or `sm_90`.
-pub const PROFILE: &str = "CUDA_EMULATOR_PROFILE";
-/// Number of devices, 0 to 2.
-pub const DEVICES: &str = "CUDA_EMULATOR_DEVICES";
+const PROFILE: &str = "PROFILE";
 /// What `cuDriverGetVersion` says: 12090 is 12.9.
-pub const DRIVER: &str = "CUDA_EMULATOR_DRIVER";
-/// Device memory in bytes.
-pub const MEMORY: &str = "CUDA_EMULATOR_MEMORY";
-/// `alloc:N`, `launch:N` or `lost:N`: the N-th allocation or launch fails, the device is gone from the N-th call on.
-/// `kernel:NAME`: every launch of a kernel whose name begins so fails, which shows who uses it.
-pub const FAULT: &str = "CUDA_EMULATOR_FAULT";
+const DRIVER: &str = "DRIVER";
 
 /// Limits of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Profile {
+pub struct Cuda {
     pub(crate) name: &'static str,
     /// Times ten.
     pub(crate) compute_capability: u32,
@@ -28,95 +30,109 @@ pub(crate) struct Profile {
 }
 
 /// From the compute capability table of NVIDIA's programming guide; multiprocessors of A100, L40S and H100 SXM.
-pub(crate) const PROFILES: [Profile; 3] = [
-    Profile { name: "sm_80", compute_capability: 80, num_multiprocessors: 108, max_shared_bytes: 163 << 10 },
-    Profile { name: "sm_89", compute_capability: 89, num_multiprocessors: 142, max_shared_bytes: 99 << 10 },
-    Profile { name: "sm_90", compute_capability: 90, num_multiprocessors: 132, max_shared_bytes: 227 << 10 },
+pub(crate) const PROFILES: [Cuda; 3] = [
+    Cuda { name: "sm_80", compute_capability: 80, num_multiprocessors: 108, max_shared_bytes: 163 << 10 },
+    Cuda { name: "sm_89", compute_capability: 89, num_multiprocessors: 142, max_shared_bytes: 99 << 10 },
+    Cuda { name: "sm_90", compute_capability: 90, num_multiprocessors: 132, max_shared_bytes: 227 << 10 },
 ];
 
 /// Limits that all generations share.
 pub(crate) const MAX_THREADS: u32 = 1024;
-pub(crate) const MAX_BLOCK: [u32; 3] = [1024, 1024, 64];
-pub(crate) const MAX_GRID: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
 pub(crate) const MAX_REGISTERS: u32 = 65_536;
 /// Shared memory per block that needs no permission, in bytes.
 pub(crate) const DEFAULT_SHARED_BYTES: u32 = 48 << 10;
+/// Threads that run in lockstep on every NVIDIA device.
+pub(crate) const WAVE_SIZE: u32 = 32;
 
-/// What goes wrong on purpose. Counted from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    Allocation(u64),
-    Launch(u64),
-    DeviceLost(u64),
-    Kernel(&'static str),
-}
+static DRIVER_OF_THE_PROCESS: Slot<Cuda> = Slot::new();
+static KERNELS: HostKernels = HostKernels::new(WAVE_SIZE);
 
-/// One emulated machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Config {
-    pub(crate) profile: Profile,
-    pub(crate) num_devices: u32,
-    pub(crate) driver_version: i32,
-    pub(crate) memory_bytes: u64,
-    pub(crate) fault: Option<Fault>,
-}
+impl Gpu for Cuda {
+    const EMULATOR: &'static str = "cuda-emulator";
+    const DEFAULT_CONTEXT: u64 = 0;
 
-impl Default for Config {
-    fn default() -> Self {
-        Self { profile: PROFILES[2], num_devices: 1, driver_version: 12_090, memory_bytes: 4 << 30, fault: None }
-    }
-}
-
-impl Config {
-    /// From the environment.
-    pub(crate) fn from_environment() -> Result<Self, String> {
-        let set = VARIABLES.into_iter().filter_map(|name| Some((name, std::env::var(name).ok()?)));
-        Self::parse(&set.collect())
+    fn slot() -> &'static Slot<Self> {
+        &DRIVER_OF_THE_PROCESS
     }
 
-    fn parse(variables: &BTreeMap<&str, String>) -> Result<Self, String> {
-        let mut config = Self::default();
-        for (&name, value) in variables {
-            let wrong = |wanted: &str| format!("{name}={value}: not {wanted}");
-            match name {
-                PROFILE => {
-                    config.profile = *PROFILES
-                        .iter()
-                        .find(|profile| profile.name == value)
-                        .ok_or_else(|| wrong("sm_80, sm_89 or sm_90"))?;
-                }
-                DEVICES => {
-                    config.num_devices =
-                        value.parse().ok().filter(|count| *count <= 2).ok_or_else(|| wrong("0, 1 or 2"))?;
-                }
-                DRIVER => config.driver_version = value.parse().map_err(|_| wrong("a version such as 12090"))?,
-                MEMORY => config.memory_bytes = value.parse().map_err(|_| wrong("a number of bytes"))?,
-                FAULT => {
-                    config.fault =
-                        Some(Fault::parse(value).ok_or_else(|| wrong("alloc:N, launch:N, lost:N or kernel:NAME"))?)
-                }
-                _ => {}
-            }
+    fn from_environment() -> Result<Config<Self>, String> {
+        parse(&variables(PREFIX))
+    }
+
+    fn status_name(status: gpu_emulator::Status) -> Option<&'static CStr> {
+        status_name(status)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            max_threads: MAX_THREADS,
+            max_block: [1024, 1024, 64],
+            max_grid: [i32::MAX as u32, 65_535, 65_535],
+            default_shared_bytes: DEFAULT_SHARED_BYTES,
+            max_shared_bytes: self.max_shared_bytes,
         }
-        Ok(config)
+    }
+
+    fn kernels(&self) -> &'static HostKernels {
+        &KERNELS
+    }
+
+    #[cfg(test)]
+    fn parameters(&self, kernel: &str) -> Option<Vec<u32>> {
+        gpu_emulator::two_kernels::parameters(kernel)
+    }
+
+    #[cfg(test)]
+    fn run(&self, launch: &gpu_emulator::module::Launch, _: gpu_emulator::LaunchOrder) -> Result<(), String> {
+        gpu_emulator::two_kernels::run(launch)
+    }
+
+    fn memory_behind(argument: &[u8]) -> Option<Result<(u64, u64), String>> {
+        tensor_map::matrix_behind(argument)
     }
 }
 
-impl Fault {
-    fn parse(text: &str) -> Option<Self> {
-        let (kind, count) = text.split_once(':')?;
-        if kind == "kernel" {
-            // There is one configuration per process, which holds it to its end.
-            return (!count.is_empty()).then(|| Self::Kernel(String::leak(count.to_owned())));
-        }
-        let count = count.parse().ok().filter(|count| *count > 0)?;
-        Some(match kind {
-            "alloc" => Self::Allocation(count),
-            "launch" => Self::Launch(count),
-            "lost" => Self::DeviceLost(count),
-            _ => return None,
-        })
+/// An image that a device can run, as the driver keeps it.
+pub(crate) fn module(bytes: &[u8], gpu: &Cuda) -> Outcome<Module> {
+    let image = Image::parse(bytes).map_err(|error| Failure::new(status::INVALID_IMAGE, error.to_string()))?;
+    let device = gpu.compute_capability;
+    if !image.runs_on(device) {
+        let variant = if image.is_architecture_specific { "a" } else { "" };
+        let image = format!("an image for sm_{}{variant}", image.compute_capability);
+        return Err(Failure::new(status::NO_BINARY_FOR_GPU, format!("{image} on a device of sm_{device}")));
     }
+    let kernels: BTreeMap<String, Kernel> =
+        image.kernels.into_iter().map(|(name, kernel)| (name, described(&kernel))).collect();
+    Module::new(kernels, gpu)
+}
+
+fn described(kernel: &cubin::Kernel) -> Kernel {
+    let by_registers = MAX_REGISTERS / kernel.num_registers.next_multiple_of(8).max(8) / WAVE_SIZE * WAVE_SIZE;
+    Kernel {
+        parameters: kernel.parameters.iter().map(|parameter| parameter.num_bytes).collect(),
+        shared_bytes: kernel.shared_bytes,
+        stack_bytes: kernel.stack_bytes,
+        num_registers: kernel.num_registers,
+        max_threads: MAX_THREADS.min(kernel.max_threads.unwrap_or(MAX_THREADS)).min(by_registers),
+    }
+}
+
+/// Hopper on CUDA 12.9, where nothing is chosen.
+pub(crate) fn default_config() -> Config<Cuda> {
+    Config { gpu: PROFILES[2], version: 12_090, common: Common::default() }
+}
+
+fn parse(variables: &Variables) -> Result<Config<Cuda>, String> {
+    let Config { mut gpu, mut version, .. } = default_config();
+    let common = Common::parse(PREFIX, variables, |name, value| match name {
+        PROFILE => {
+            let named = PROFILES.into_iter().find(|profile| profile.name == value);
+            Some(take(named, &mut gpu, "sm_80, sm_89 or sm_90"))
+        }
+        DRIVER => Some(take(value.parse().ok(), &mut version, "a version such as 12090")),
+        _ => None,
+    })?;
+    Ok(Config { gpu, version, common })
 }
 
 #[cfg(test)]
@@ -125,24 +141,14 @@ mod tests {
 
     use super::*;
 
-    fn parse(variables: &[(&'static str, &str)]) -> Result<Config, String> {
-        Config::parse(&variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect())
-    }
-
     #[test]
-    fn variables_choose_the_machine() {
-        let config = parse(&[(PROFILE, "sm_89"), (DEVICES, "2"), (MEMORY, "1000"), (FAULT, "launch:3")]).unwrap();
-        assert_eq!(config.profile.compute_capability, 89);
-        assert_eq!((config.num_devices, config.memory_bytes), (2, 1000));
-        assert_eq!(config.fault, Some(Fault::Launch(3)));
-        assert_eq!(parse(&[]).unwrap(), Config::default());
-    }
-
-    #[test]
-    fn what_it_does_not_understand_it_refuses() {
-        for variable in [(PROFILE, "sm_75"), (DEVICES, "3"), (DRIVER, "new"), (FAULT, "alloc"), (FAULT, "alloc:0")] {
-            let error = parse(&[variable]).unwrap_err();
-            assert!(error.contains(variable.0) && error.contains(variable.1), "{error}");
+    fn variables_choose_the_device_and_its_driver() {
+        let parse = |name: &str, value: &str| parse(&[(name.to_owned(), value.to_owned())].into());
+        assert_eq!(parse(PROFILE, "sm_89").unwrap().gpu.compute_capability, 89);
+        assert_eq!(parse(DRIVER, "11080").unwrap().version, 11_080);
+        for (name, value) in [(PROFILE, "sm_75"), (DRIVER, "new")] {
+            let error = parse(name, value).unwrap_err();
+            assert!(error.contains(&format!("CUDA_EMULATOR_{name}={value}")), "{error}");
         }
     }
 }

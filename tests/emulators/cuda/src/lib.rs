@@ -3,13 +3,10 @@
 //! A test instrument. It lets an unchanged backend run whole models on a machine without an accelerator, and it refuses
 //! what a driver may let pass. It is never shipped and it is no backend.
 //!
-//! * [`config`]: which device it pretends to be, and the faults it injects; chosen by environment variables.
-//! * [`driver`]: devices, contexts, and who owns what.
-//! * [`memory`]: allocations with guards, full of NaN.
-//! * [`stream`]: work is queued and runs when somebody waits for it, as late as the rules allow.
-//! * [`module`]: images are the real ones; their entry points, parameters and limits are read from the file.
+//! * [`config`]: which device it pretends to be, chosen by environment variables; images are the real ones, their entry
+//!   points, parameters and limits are read from the file.
 //! * [`tensor_map`]: matrices as the copy engine of Hopper knows them.
-//! * [`kernels`]: the same kernel sources, compiled for the host, run under the name that the image has.
+//! * `gpu_emulator`: what it shares with other vendors' drivers: who owns what, streams, graphs, launches.
 //! * [`api`]: the C functions. Those that nothing here models answer `CUDA_ERROR_NOT_SUPPORTED` with their name.
 //!
 //! What it checks, and what it cannot prove, is listed in `docs/emulators.md`.
@@ -19,12 +16,6 @@
 mod abi;
 mod api;
 pub mod config;
-mod driver;
-mod execute;
-mod kernels;
-mod memory;
-mod module;
-mod stream;
 mod tensor_map;
 
 #[cfg(test)]

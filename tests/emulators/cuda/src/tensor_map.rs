@@ -1,8 +1,7 @@
 //! Tensor maps: what the driver tells the copy engine about a matrix. Those of the real driver are opaque; here they hold
 //! the words that the host's copies read (`BoxSource` in `gpu-common/kernels/host/async.h`).
 
-use crate::abi::{Status, status};
-use crate::driver::{Failure, Outcome};
+use gpu_emulator::{Failure, Outcome, Status, status};
 
 /// The first word.
 const MAGIC: u64 = 0x7061_6d72_6f73_6e74;

@@ -1,9 +1,10 @@
 //! Memory: of the device, pinned on the host, and copies between them.
 
+use emulator_common::memory::copy;
+
 use super::{entries, write};
 use crate::abi::{HBM_MEM, status};
 use crate::machine::{Failure, Machine, Outcome};
-use crate::memory::copy;
 use crate::stream::Op;
 
 /// Directions of copies.
@@ -15,7 +16,7 @@ entries! {
         if attribute != HBM_MEM {
             return Err(Failure::new(status::PARAM_INVALID, format!("memory attribute {attribute} is not modelled")));
         }
-        let limit = machine.config.memory_bytes;
+        let limit = machine.config.common.memory_bytes;
         let used = machine.context()?.memory.used_bytes();
         write(free, limit.saturating_sub(used) as usize)?;
         write(total, limit as usize)

@@ -1,15 +1,15 @@
 //! The C functions other than operators, one file per part.
 //!
 //! Each is a few lines: read what the caller points to, ask the [`Machine`](crate::machine::Machine), write the answer.
-//! Handles are numbers in pointers' clothes. What a caller promises in C (pointers to as many values as the reference
-//! says) is what the SAFETY comments in here stand on.
+//! Handles are numbers in pointers' clothes.
 
 pub(crate) mod descriptor;
-mod exit;
 pub(crate) mod memory;
 pub(crate) mod runtime;
 
-use std::ffi::{CStr, c_char};
+use std::ffi::c_char;
+
+use emulator_common::caller;
 
 use crate::abi::{Status, status};
 use crate::machine::{Failure, Machine, Outcome, lock, remember};
@@ -93,33 +93,16 @@ pub(crate) fn answer(name: &str, body: impl FnOnce(&mut Machine) -> Outcome<()>)
 
 /// Writes a result to where the caller wants it.
 pub(crate) fn write<T>(to: *mut T, value: T) -> Outcome<()> {
-    if to.is_null() {
-        return Err(Failure::new(status::PARAM_INVALID, "a null pointer for a result"));
-    }
-    // SAFETY: not null; the caller vouches that it points to a value of this type.
-    unsafe { to.write(value) };
-    Ok(())
+    caller::write(to, value).ok_or_else(|| Failure::new(status::PARAM_INVALID, "a null pointer for a result"))
 }
 
 /// As many values as the caller says there are.
 fn read_all<T: Copy>(what: &str, from: *const T, count: u64) -> Outcome<Vec<T>> {
-    if from.is_null() && count > 0 {
-        return Err(Failure::new(status::PARAM_INVALID, format!("{what} is null")));
-    }
-    let value = |index: u64| {
-        // SAFETY: the caller vouches for `count` values.
-        let at = unsafe { from.add(index as usize) };
-        // SAFETY: as above; the value is plain data.
-        unsafe { at.read_unaligned() }
-    };
-    Ok((0..count).map(value).collect())
+    let is_null = || Failure::new(status::PARAM_INVALID, format!("{what} is null"));
+    (0..count).map(|index| caller::read_at(from, index as usize).ok_or_else(is_null)).collect()
 }
 
 /// A zero-terminated name; empty for null.
 pub(crate) fn text(from: *const c_char) -> String {
-    if from.is_null() {
-        return String::new();
-    }
-    // SAFETY: not null; the caller vouches for a zero-terminated string.
-    unsafe { CStr::from_ptr(from) }.to_string_lossy().into_owned()
+    caller::text(from).unwrap_or_default()
 }

@@ -2,9 +2,11 @@
 
 use std::ffi::c_char;
 
-use super::{entries, exit, write};
+use emulator_common::exit;
+
+use super::{entries, write};
 use crate::abi::status;
-use crate::machine::{Context, Failure, Kind, lock, set_current, take_message};
+use crate::machine::{Context, Failure, Kind, Machine, lock, set_current, take_message};
 use crate::stream::Stream;
 
 entries! {
@@ -16,22 +18,24 @@ entries! {
             return Err(Failure::new(status::REPEAT_INITIALIZE, "initialised already"));
         }
         machine.is_initialised = true;
-        exit::report_leaks_at_exit();
+        if !cfg!(test) {
+            exit::report_leaks_at_exit("ascend-emulator", all_leaks);
+        }
         Ok(())
     }
 
     fn aclrtGetDeviceCount(machine, count: *mut u32) {
         machine.check_initialised()?;
-        if machine.config.num_devices == 0 {
+        if machine.config.common.num_devices == 0 {
             return Err(Failure::new(status::NO_DEVICE, "this machine is to have no device"));
         }
-        write(count, machine.config.num_devices)
+        write(count, machine.config.common.num_devices)
     }
 
     fn aclrtCreateContext(machine, context: *mut u64, device: i32) {
         machine.check_initialised()?;
-        if device < 0 || device as u32 >= machine.config.num_devices {
-            let message = format!("device {device} of {}", machine.config.num_devices);
+        if device < 0 || device as u32 >= machine.config.common.num_devices {
+            let message = format!("device {device} of {}", machine.config.common.num_devices);
             return Err(Failure::new(status::PARAM_INVALID, message));
         }
         let handle = machine.new_handle(Kind::Context);
@@ -76,6 +80,12 @@ entries! {
         machine.context()?.stream(stream)?;
         machine.run_stream(stream)
     }
+}
+
+/// Everything that the process has not given back.
+fn all_leaks() -> Vec<String> {
+    let machine = lock();
+    machine.ok().and_then(|machine| machine.as_ref().map(Machine::all_leaks)).unwrap_or_default()
 }
 
 /// The thread's last message, which is forgotten; null where there is none.

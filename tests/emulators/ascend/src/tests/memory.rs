@@ -5,7 +5,8 @@ use crate::api::memory::{aclrtFree, aclrtFreeHost, aclrtMallocHost, aclrtMemcpyA
 
 #[test]
 fn sizes_are_positive_multiples_of_32_within_the_device() {
-    let _machine = Machine::with(Config { memory_bytes: 96, ..Config::default() });
+    let _machine =
+        Machine::with(Config { common: Common { memory_bytes: 96, ..Common::default() }, ..Config::default() });
     let mut address = 0;
     for (num_bytes, expected) in [
         (0, status::PARAM_INVALID),
@@ -26,7 +27,7 @@ fn memory_is_freed_once_with_its_guards_intact() {
     assert_eq!((aclrtFree(address), aclrtFree(address)), (0, status::PARAM_INVALID));
     for outside in [-1_i64, 64] {
         let address = alloc(64);
-        crate::memory::fill(address.wrapping_add_signed(outside), 0, 1);
+        emulator_common::memory::fill(address.wrapping_add_signed(outside), 0, 1);
         assert_eq!(aclrtFree(address), status::PARAM_INVALID, "byte {outside}");
     }
 }
@@ -42,9 +43,9 @@ fn copies_stay_inside_and_queued_ones_want_pinned_memory() {
     assert_eq!(aclrtMemcpyAsync(address, 64, from, 64, 1, machine.stream), status::PARAM_INVALID);
     assert!(words().contains("pageable"));
     let pinned: u64 = get(|to| aclrtMallocHost(to, 64));
-    crate::memory::copy(from, pinned, 64);
+    emulator_common::memory::copy(from, pinned, 64);
     assert_eq!(aclrtMemcpyAsync(address, 64, pinned, 64, 1, machine.stream), 0);
-    crate::memory::fill(pinned, 0, 64);
+    emulator_common::memory::fill(pinned, 0, 64);
     assert_eq!(machine.wait(), 0);
     assert_eq!(download(address, 16), [0.0; 16], "copied when its turn came");
     assert_eq!((aclrtFreeHost(pinned), aclrtFreeHost(pinned)), (0, status::PARAM_INVALID));

@@ -7,6 +7,9 @@ mod protocol;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use emulator_common::config::Common;
+use emulator_common::fault::Fault;
+
 use crate::abi::{Status, status};
 use crate::api::descriptor::{aclCreateScalar, aclCreateTensor};
 use crate::api::memory::{aclrtMalloc, aclrtMemcpy};
@@ -48,6 +51,10 @@ impl Machine {
     fn wait(&self) -> Status {
         aclrtSynchronizeStream(self.stream)
     }
+}
+
+fn broken(fault: Fault) -> Machine {
+    Machine::with(Config { common: Common { fault: Some(fault), ..Common::default() }, ..Config::default() })
 }
 
 /// The result of a function that succeeds.

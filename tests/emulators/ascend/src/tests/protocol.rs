@@ -4,7 +4,6 @@ use super::*;
 use crate::api::descriptor::{aclDestroyAclOpExecutor, aclDestroyTensor};
 use crate::api::memory::aclrtFree;
 use crate::api::runtime::{aclrtDestroyContext, aclrtDestroyStream};
-use crate::config::Fault;
 use crate::ops::products::{aclnnMatmul, aclnnMatmulGetWorkspaceSize};
 
 #[test]
@@ -112,7 +111,7 @@ fn a_stream_is_destroyed_after_its_work() {
 
 #[test]
 fn faults_happen_where_they_were_asked_for() {
-    let machine = Machine::with(Config { fault: Some(Fault::Launch(2)), ..Config::default() });
+    let machine = broken(Fault::Launch(2));
     let x = tensor(upload(&[1.0; 8]), F32, &[8]);
     for expected in [0, status::AICORE_EXCEPTION] {
         let (_, executor) = plan_doubling(x);
@@ -120,10 +119,10 @@ fn faults_happen_where_they_were_asked_for() {
         assert_eq!(machine.wait(), expected);
     }
     drop(machine);
-    let machine = Machine::with(Config { fault: Some(Fault::Allocation(1)), ..Config::default() });
+    let machine = broken(Fault::Allocation(1));
     let mut address = 0;
     assert_eq!(aclrtMalloc(&raw mut address, 32, 0), status::MEMORY_ALLOCATION);
     drop(machine);
-    let machine = Machine::with(Config { fault: Some(Fault::DeviceLost(4)), ..Config::default() });
+    let machine = broken(Fault::DeviceLost(4));
     assert_eq!(machine.wait(), status::LOST_HEARTBEAT);
 }

@@ -2,11 +2,13 @@
 
 use std::ffi::c_int;
 
-use super::{entries, write};
-use crate::abi::status;
-use crate::driver::{Context, Failure, Kind, current, set_current};
+use gpu_emulator::{Context, Failure, Kind, current, entries, set_current, status, write};
+
+use crate::config::Cuda;
 
 entries! {
+    Cuda;
+
     fn cuDevicePrimaryCtxRetain(driver, context: *mut u64, device: c_int) {
         let device = device as u32;
         driver.check_device(device)?;
@@ -18,7 +20,7 @@ entries! {
             }
             None => {
                 let handle = driver.new_handle(Kind::Context);
-                driver.contexts.insert(handle, Context { device, num_retained: 1, ..Context::default() });
+                driver.contexts.insert(handle, Context::new(device, 1));
                 handle
             }
         };
@@ -27,7 +29,15 @@ entries! {
 
     fn cuDevicePrimaryCtxRelease_v2(driver, device: c_int) {
         driver.check_device(device as u32)?;
-        driver.release(device as u32)
+        let held = driver.contexts.iter_mut().find(|(_, context)| context.device == device as u32);
+        let Some((&handle, context)) = held else {
+            return Err(Failure::new(status::INVALID_CONTEXT, format!("nobody holds the context of device {device}")));
+        };
+        context.num_retained -= 1;
+        if context.num_retained == 0 {
+            driver.end_context(handle);
+        }
+        Ok(())
     }
 
     fn cuCtxSetCurrent(driver, context: u64) {
@@ -50,7 +60,6 @@ entries! {
     }
 
     fn cuCtxSynchronize(driver) {
-        driver.context()?.check_no_capture("waiting for the whole context")?;
-        driver.run_all()
+        driver.wait_for_device()
     }
 }

@@ -1,8 +1,8 @@
 //! Tensor maps.
 
-use super::{entries, read_at, write};
-use crate::abi::status;
-use crate::driver::Failure;
+use gpu_emulator::{Failure, entries, read_at, status, write};
+
+use crate::config::Cuda;
 use crate::tensor_map::{NUM_WORDS, TiledMatrix};
 
 /// First compute capability with a copy engine for boxes, times ten.
@@ -11,6 +11,8 @@ const FIRST_WITH_MAPS: u32 = 90;
 const MAP_ALIGNMENT: usize = 64;
 
 entries! {
+    Cuda;
+
     fn cuTensorMapEncodeTiled(
         driver,
         map: *mut [u64; NUM_WORDS],
@@ -27,7 +29,7 @@ entries! {
         fill: u32,
     ) {
         driver.check_initialised()?;
-        if driver.config.profile.compute_capability < FIRST_WITH_MAPS {
+        if driver.config.gpu.compute_capability < FIRST_WITH_MAPS {
             return Err(Failure::new(status::NOT_SUPPORTED, "devices before sm_90 have no tensor maps"));
         }
         if !(map as usize).is_multiple_of(MAP_ALIGNMENT) {

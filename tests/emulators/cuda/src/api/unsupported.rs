@@ -1,8 +1,8 @@
 //! Functions that nothing here models: each says so with its name, whatever its arguments are.
 
-use super::answer;
-use crate::abi::{Status, status};
-use crate::driver::Failure;
+use gpu_emulator::{Failure, Status, answer, status};
+
+use crate::config::Cuda;
 
 macro_rules! unsupported {
     ($($name:ident)*) => {
@@ -12,7 +12,7 @@ macro_rules! unsupported {
             #[unsafe(no_mangle)]
             #[allow(non_snake_case, reason = "the driver's own name")]
             pub(crate) extern "C" fn $name() -> Status {
-                answer(stringify!($name), |_| Err(Failure::new(status::NOT_SUPPORTED, "not modelled by the emulator")))
+                answer::<Cuda>(stringify!($name), |_| Err(Failure::new(status::NOT_SUPPORTED, "not modelled by the emulator")))
             }
         )*
     };

@@ -7,12 +7,13 @@ use crate::config::PROFILES;
 
 #[test]
 fn a_profile_shows_in_the_attributes() {
-    for profile in PROFILES {
-        let _machine = Machine::with(Config { profile, num_devices: 2, driver_version: 12_040, ..Config::default() });
+    for gpu in PROFILES {
+        let common = Common { num_devices: 2, ..Common::default() };
+        let _machine = Machine::with(Config { gpu, version: 12_040, common });
         let read = |which| get(|to| devices::cuDeviceGetAttribute(to, which, 1)) as u32;
         let capability = 10 * read(attribute::COMPUTE_CAPABILITY_MAJOR) + read(attribute::COMPUTE_CAPABILITY_MINOR);
-        assert_eq!(capability, profile.compute_capability);
-        assert_eq!(read(attribute::MAX_SHARED_MEMORY_PER_BLOCK_OPTIN), profile.max_shared_bytes);
+        assert_eq!(capability, gpu.compute_capability);
+        assert_eq!(read(attribute::MAX_SHARED_MEMORY_PER_BLOCK_OPTIN), gpu.max_shared_bytes);
         assert_eq!(get(|to| devices::cuDeviceGetCount(to)), 2);
         assert_eq!(get(|to| devices::cuDriverGetVersion(to)), 12_040);
     }
@@ -20,7 +21,7 @@ fn a_profile_shows_in_the_attributes() {
 
 #[test]
 fn nothing_works_before_initialisation() {
-    let _machine = Machine::cold(Config::default());
+    let _machine = Machine::cold(default_config());
     let mut count = 0;
     assert_eq!(devices::cuDeviceGetCount(&raw mut count), status::NOT_INITIALIZED);
     let mut address = 0;
@@ -29,7 +30,7 @@ fn nothing_works_before_initialisation() {
 
 #[test]
 fn a_machine_without_devices_says_so_at_once() {
-    let _machine = Machine::cold(Config { num_devices: 0, ..Config::default() });
+    let _machine = Machine::cold(common(Common { num_devices: 0, ..Common::default() }));
     assert_eq!(devices::cuInit(0), status::NO_DEVICE);
 }
 

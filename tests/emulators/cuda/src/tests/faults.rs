@@ -1,10 +1,11 @@
 //! Injected faults.
 
+use emulator_common::fault::Fault;
+
 use super::*;
-use crate::config::Fault;
 
 fn broken(fault: Fault) -> Machine {
-    Machine::with(Config { fault: Some(fault), ..Config::default() })
+    Machine::with(common(Common { fault: Some(fault), ..Common::default() }))
 }
 
 #[test]

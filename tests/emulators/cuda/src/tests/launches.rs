@@ -10,13 +10,13 @@ fn an_image_must_be_for_this_device() {
         let mut loaded = 0;
         module::cuModuleLoadData(&raw mut loaded, image.as_ptr().cast())
     };
-    for (profile, ampere, hopper) in [
+    for (gpu, ampere, hopper) in [
         (PROFILES[0], status::SUCCESS, status::NO_BINARY_FOR_GPU),
         (PROFILES[1], status::SUCCESS, status::NO_BINARY_FOR_GPU),
         (PROFILES[2], status::NO_BINARY_FOR_GPU, status::SUCCESS),
     ] {
-        let _machine = Machine::with(Config { profile, ..Config::default() });
-        assert_eq!((load(AMPERE), load(HOPPER)), (ampere, hopper), "{}", profile.name);
+        let _machine = Machine::with(Config { gpu, ..default_config() });
+        assert_eq!((load(AMPERE), load(HOPPER)), (ampere, hopper), "{}", gpu.name);
         assert_eq!(load(&[b'P'; 64]), status::INVALID_IMAGE);
         let mut other_machine = AMPERE.to_vec();
         other_machine[18] = 62;
@@ -131,9 +131,9 @@ fn shapes_keep_to_the_limits() {
 
 #[test]
 fn shared_memory_needs_permission() {
-    for profile in PROFILES {
-        let _machine = Machine::with(Config { profile, ..Config::default() });
-        let image = if profile.compute_capability == 90 { HOPPER } else { AMPERE };
+    for gpu in PROFILES {
+        let _machine = Machine::with(Config { gpu, ..default_config() });
+        let image = if gpu.compute_capability == 90 { HOPPER } else { AMPERE };
         let loaded: u64 = get(|to| module::cuModuleLoadData(to, image.as_ptr().cast()));
         let function: u64 = get(|to| module::cuModuleGetFunction(to, loaded, c"scale".as_ptr()));
         let (stream, x) = (new_stream(), alloc(2048));
@@ -150,8 +150,8 @@ fn shared_memory_needs_permission() {
         // 1024 bytes of it are static.
         assert_eq!(launch((48 << 10) - 1024), status::SUCCESS);
         assert_eq!(launch((48 << 10) - 1023), status::INVALID_VALUE);
-        assert_eq!(permit(profile.max_shared_bytes - 1023), status::INVALID_VALUE, "{}", profile.name);
-        assert_eq!(permit(profile.max_shared_bytes - 1024), status::SUCCESS, "{}", profile.name);
-        assert_eq!(launch(profile.max_shared_bytes - 1024), status::SUCCESS);
+        assert_eq!(permit(gpu.max_shared_bytes - 1023), status::INVALID_VALUE, "{}", gpu.name);
+        assert_eq!(permit(gpu.max_shared_bytes - 1024), status::SUCCESS, "{}", gpu.name);
+        assert_eq!(launch(gpu.max_shared_bytes - 1024), status::SUCCESS);
     }
 }

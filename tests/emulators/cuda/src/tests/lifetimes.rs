@@ -41,7 +41,7 @@ fn writes_around_an_allocation_are_found_when_it_is_freed() {
     let _machine = Machine::new();
     for outside in [-1_i64, 16] {
         let address = alloc(16);
-        crate::memory::fill(address.wrapping_add_signed(outside), 0, 1);
+        emulator_common::memory::fill(address.wrapping_add_signed(outside), 0, 1);
         assert_eq!(memory::cuMemFree_v2(address), status::INVALID_VALUE, "byte {outside}");
     }
 }
@@ -103,7 +103,7 @@ fn a_context_that_ends_with_memory_in_it_leaks() {
 
 #[test]
 fn memory_is_as_large_as_it_is_said_to_be() {
-    let _machine = Machine::with(Config { memory_bytes: 100, ..Config::default() });
+    let _machine = Machine::with(common(Common { memory_bytes: 100, ..Common::default() }));
     let first = alloc(60);
     let mut address = 0;
     assert_eq!(memory::cuMemAlloc_v2(&raw mut address, 41), status::OUT_OF_MEMORY);

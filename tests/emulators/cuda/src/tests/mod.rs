@@ -1,8 +1,6 @@
 //! Every rule, kept and broken on purpose, through the C functions.
 #![allow(clippy::unwrap_used)]
 
-pub(crate) mod kernels;
-
 mod device;
 mod faults;
 mod launches;
@@ -14,10 +12,11 @@ use std::ffi::c_void;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::abi::{Status, status};
+use emulator_common::config::Common;
+use gpu_emulator::{Config, Gpu, Status, status};
+
 use crate::api::{context, device as devices, launch, memory, module, stream};
-use crate::config::Config;
-use crate::driver;
+use crate::config::{Cuda, default_config};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -32,13 +31,13 @@ struct Machine {
 
 impl Machine {
     /// Not initialised.
-    fn cold(config: Config) -> Self {
+    fn cold(config: Config<Cuda>) -> Self {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        driver::replace(config);
+        Cuda::slot().replace(config);
         Self { context: 0, _alone: alone }
     }
 
-    fn with(config: Config) -> Self {
+    fn with(config: Config<Cuda>) -> Self {
         let mut machine = Self::cold(config);
         assert_eq!(devices::cuInit(0), status::SUCCESS);
         machine.context = get(|to| context::cuDevicePrimaryCtxRetain(to, 0));
@@ -47,12 +46,17 @@ impl Machine {
     }
 
     fn new() -> Self {
-        Self::with(Config::default())
+        Self::with(default_config())
     }
 
     fn leaks(&self) -> Vec<String> {
-        driver::lock().unwrap().as_ref().unwrap().all_leaks()
+        Cuda::slot().leaks()
     }
+}
+
+/// The default machine in all but these choices.
+fn common(common: Common) -> Config<Cuda> {
+    Config { common, ..default_config() }
 }
 
 /// The result of a function that succeeds.

@@ -10,12 +10,12 @@ fn pinned(values: &[f32]) -> u64 {
 }
 
 fn set(address: u64, values: &[f32]) {
-    crate::memory::copy(values.as_ptr() as u64, address, 4 * values.len());
+    emulator_common::memory::copy(values.as_ptr() as u64, address, 4 * values.len());
 }
 
 fn value(address: u64) -> f32 {
     let mut value = 0.0_f32;
-    crate::memory::copy(address, &raw mut value as u64, 4);
+    emulator_common::memory::copy(address, &raw mut value as u64, 4);
     value
 }
 

@@ -101,8 +101,8 @@ fn what_is_not_modelled_is_not_supported() {
             assert_eq!(encode(matrix, &raw mut map.0), status::NOT_SUPPORTED, "{matrix:?}");
         }
     }
-    for profile in [PROFILES[0], PROFILES[1]] {
-        let _machine = Machine::with(Config { profile, ..Config::default() });
-        assert_eq!(encode(good(), &raw mut map.0), status::NOT_SUPPORTED, "{}", profile.name);
+    for gpu in [PROFILES[0], PROFILES[1]] {
+        let _machine = Machine::with(Config { gpu, ..default_config() });
+        assert_eq!(encode(good(), &raw mut map.0), status::NOT_SUPPORTED, "{}", gpu.name);
     }
 }

@@ -1,11 +1,18 @@
 //! What was never given back is reported when the process ends.
 
 use std::ffi::c_int;
-
-use crate::machine::lock;
+use std::sync::OnceLock;
 
 /// Status of a process that ends with leaks.
 const LEAKED: c_int = 86;
+
+/// Who speaks, and what it knows of.
+struct Report {
+    emulator: &'static str,
+    leaks: fn() -> Vec<String>,
+}
+
+static REPORT: OnceLock<Report> = OnceLock::new();
 
 // SAFETY: two functions of the C library, as its header declares them.
 unsafe extern "C" {
@@ -13,28 +20,26 @@ unsafe extern "C" {
     fn _exit(status: c_int) -> !;
 }
 
-/// Arranges for [`report`] to run.
-pub(super) fn report_leaks_at_exit() {
-    if cfg!(test) {
+/// Arranges for leaks to be reported, once per process.
+pub fn report_leaks_at_exit(emulator: &'static str, leaks: fn() -> Vec<String>) {
+    if REPORT.set(Report { emulator, leaks }).is_err() {
         return;
     }
     // SAFETY: the callback takes and returns nothing and does not unwind.
     let registered = unsafe { atexit(report) };
     if registered != 0 {
-        say("leaks cannot be reported: atexit failed");
+        say(emulator, "leaks cannot be reported: atexit failed");
     }
 }
 
 extern "C" fn report() {
-    let leaks = match lock() {
-        Ok(machine) => machine.as_ref().map(crate::machine::Machine::all_leaks).unwrap_or_default(),
-        Err(_) => Vec::new(),
-    };
+    let Some(Report { emulator, leaks }) = REPORT.get() else { return };
+    let leaks = leaks();
     if leaks.is_empty() {
         return;
     }
     for leak in &leaks {
-        say(&format!("leaked: {leak}"));
+        say(emulator, &format!("leaked: {leak}"));
     }
     // SAFETY: ends the process at once; its output has been flushed before handlers of this kind run.
     unsafe { _exit(LEAKED) };
@@ -42,6 +47,6 @@ extern "C" fn report() {
 
 /// One line for the developer, on the error stream.
 #[allow(clippy::print_stderr, reason = "a test instrument has no other way to speak")]
-fn say(message: &str) {
-    eprintln!("ascend-emulator: {message}");
+pub fn say(emulator: &str, message: &str) {
+    eprintln!("{emulator}: {message}");
 }

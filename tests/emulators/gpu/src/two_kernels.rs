@@ -1,8 +1,12 @@
-//! The kernels of `tools/cubin/testdata/two.cu`, written once more for the tests.
+//! The kernels of `testdata/two.cu` in `tools/cubin` and `tools/code-object`, written once more: images for the tests of
+//! emulators.
+
+use emulator_common::memory::copy;
 
 use crate::module::Launch;
 
-pub(crate) fn parameters(name: &str) -> Option<Vec<u32>> {
+/// Sizes in bytes of a kernel's parameters.
+pub fn parameters(name: &str) -> Option<Vec<u32>> {
     match name {
         "scale" => Some(vec![8, 8, 4, 4]),
         "zero" => Some(vec![8]),
@@ -10,11 +14,15 @@ pub(crate) fn parameters(name: &str) -> Option<Vec<u32>> {
     }
 }
 
-pub(crate) fn run(launch: &Launch) -> Option<Result<(), String>> {
+/// Runs a kernel to its end.
+///
+/// # Errors
+/// For launches that do not fit.
+pub fn run(launch: &Launch) -> Result<(), String> {
     match launch.kernel.as_str() {
-        "scale" => Some(scale(launch)),
-        "zero" => Some(zero(launch)),
-        _ => None,
+        "scale" => scale(launch),
+        "zero" => zero(launch),
+        name => Err(format!("the tests have no kernel {name}")),
     }
 }
 
@@ -47,10 +55,10 @@ fn address(bytes: &[u8]) -> Result<u64, String> {
 
 fn load<const N: usize>(from: u64) -> [u8; N] {
     let mut bytes = [0; N];
-    crate::memory::copy(from, bytes.as_mut_ptr() as u64, N);
+    copy(from, bytes.as_mut_ptr() as u64, N);
     bytes
 }
 
 fn store(to: u64, bytes: &[u8]) {
-    crate::memory::copy(bytes.as_ptr() as u64, to, bytes.len());
+    copy(bytes.as_ptr() as u64, to, bytes.len());
 }

@@ -1,0 +1,160 @@
+//! Streams: work is queued when it is asked for and runs when somebody waits for it.
+//!
+//! As late as the rules allow, so that a missing wait shows: memory that the host reads before it waited still has its
+//! old contents, and pinned memory that is written again too early is copied with its new ones.
+
+use std::collections::VecDeque;
+
+use emulator_common::{Failure, Outcome};
+
+use crate::config::Gpu;
+use crate::driver::{Context, Driver, Kind};
+use crate::execute;
+use crate::graph::Capture;
+use crate::module::Launch;
+use crate::status;
+
+/// Not ordered with the default stream.
+pub const NON_BLOCKING: u32 = 1;
+
+/// Work of a stream.
+#[derive(Debug, Clone)]
+pub(crate) enum Op {
+    /// From host bytes that were copied when the call was made (pageable memory).
+    Write {
+        to: u64,
+        bytes: Vec<u8>,
+    },
+    /// Between addresses: device memory, or pinned memory of the host.
+    Copy {
+        from: u64,
+        to: u64,
+        num_bytes: usize,
+    },
+    Fill {
+        to: u64,
+        value: u8,
+        num_bytes: usize,
+    },
+    Launch(Launch),
+    Free(u64),
+    /// Event and how often it has been recorded, with this one.
+    Record {
+        event: u64,
+        count: u64,
+    },
+    Wait {
+        event: u64,
+        count: u64,
+    },
+    /// An executable graph, as it was when it was launched.
+    Graph(Vec<Op>),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Stream {
+    flags: u32,
+    queue: VecDeque<Op>,
+    pub(crate) capture: Option<Capture>,
+}
+
+/// Queued ops after which the oldest ones run, to bound memory.
+const MAX_QUEUED: usize = 4096;
+
+impl Context {
+    pub(crate) fn stream(&mut self, handle: u64) -> Outcome<&mut Stream> {
+        let stream = self.streams.get_mut(&handle);
+        stream.ok_or_else(|| Failure::new(status::INVALID_HANDLE, format!("{handle:#x} is no live stream")))
+    }
+}
+
+#[allow(missing_docs, clippy::missing_errors_doc, reason = "the functions of the drivers' references")]
+impl<G: Gpu> Driver<G> {
+    pub fn create_stream(&mut self, flags: u32) -> Outcome<u64> {
+        self.context()?;
+        if flags & !NON_BLOCKING != 0 {
+            return Err(Failure::new(status::INVALID_VALUE, format!("flags {flags:#x}")));
+        }
+        let handle = self.new_handle(Kind::Stream);
+        self.context()?.streams.insert(handle, Stream { flags, ..Stream::default() });
+        Ok(handle)
+    }
+
+    /// Work that was queued still runs.
+    pub fn destroy_stream(&mut self, stream: u64) -> Outcome<()> {
+        self.run_stream(stream)?;
+        self.context()?.streams.remove(&stream);
+        Ok(())
+    }
+
+    pub fn stream_flags(&mut self, stream: u64) -> Outcome<u32> {
+        Ok(self.context()?.stream(stream)?.flags)
+    }
+
+    pub fn wait_for_stream(&mut self, stream: u64) -> Outcome<()> {
+        let context = self.context()?;
+        if context.stream(stream)?.capture.is_some() {
+            return context.check_no_capture("waiting for the stream");
+        }
+        self.run_stream(stream)
+    }
+
+    pub fn wait_for_device(&mut self) -> Outcome<()> {
+        self.context()?.check_no_capture("waiting for the whole context")?;
+        self.run_all()
+    }
+
+    /// Asking gives the device the time to go on.
+    pub fn query_stream(&mut self, stream: u64) -> Outcome<()> {
+        let context = self.context()?;
+        if context.stream(stream)?.capture.is_some() {
+            return context.check_no_capture("asking for the stream's state");
+        }
+        if self.run_one(stream)? { Err(Failure::new(status::NOT_READY, "")) } else { Ok(()) }
+    }
+
+    /// Queues work on a stream, or records it.
+    pub(crate) fn push(&mut self, handle: u64, op: Op) -> Outcome<()> {
+        if handle == 0 {
+            return Err(Failure::new(status::NOT_SUPPORTED, "the default stream: make one of your own"));
+        }
+        let stream = self.context()?.stream(handle)?;
+        if let Some(capture) = &mut stream.capture {
+            capture.ops.push(op);
+            return Ok(());
+        }
+        stream.queue.push_back(op);
+        if stream.queue.len() > MAX_QUEUED {
+            self.run_one(handle)?;
+        }
+        Ok(())
+    }
+
+    /// Runs everything queued on a stream.
+    pub(crate) fn run_stream(&mut self, handle: u64) -> Outcome<()> {
+        self.context()?.stream(handle)?;
+        while self.run_one(handle)? {}
+        Ok(())
+    }
+
+    /// Runs everything queued in the current context.
+    pub(crate) fn run_all(&mut self) -> Outcome<()> {
+        let handles: Vec<u64> = self.context()?.streams.keys().copied().collect();
+        handles.into_iter().try_for_each(|handle| self.run_stream(handle))
+    }
+
+    /// Runs the oldest op of a stream; false where there is none. What fails in here failed on the device: the context
+    /// is unusable from then on.
+    pub(crate) fn run_one(&mut self, handle: u64) -> Outcome<bool> {
+        let Some(op) = self.context()?.stream(handle)?.queue.pop_front() else { return Ok(false) };
+        if let Op::Wait { event, count } = op {
+            self.run_until(event, count)?;
+            return Ok(true);
+        }
+        let outcome = execute::run(self, op);
+        if let Err(failure) = &outcome {
+            self.spoil(failure.status);
+        }
+        outcome.map(|()| true)
+    }
+}
