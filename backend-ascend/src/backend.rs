@@ -7,7 +7,7 @@ use engine_core::backend::{
     LayerStep, MlaPrologIo, MlaSpec, MlaWeights, NO_TOKEN, PrepareError, Replayed, Routing, StepError, Tensor,
     Unavailable,
 };
-use engine_core::quant::{HostWeight, WeightFormat};
+use engine_core::quant::{HostWeight, QuantisedInputs, WeightFormat};
 use half::bf16;
 
 use crate::device::{AscendBuffer, Device, Matrix};
@@ -71,7 +71,7 @@ fn capabilities(device: &Device, free_bytes: u64) -> Capabilities {
         backend: "ascend".into(),
         device: device.chip.clone(),
         weight_formats,
-        quantises_activations: device.has_int8,
+        quantised_inputs: QuantisedInputs { fp8: false, int8: device.has_int8 },
         activation: DType::Bf16,
         cache_element_bytes: size_of::<bf16>(),
         memory_bytes: Some(free_bytes),

@@ -7,7 +7,7 @@ use engine_core::backend::{
     LayerStep, MlaPrologIo, MlaSpec, MlaWeights, NO_TOKEN, PrepareError, Replayed, Routing, StepError, Tensor,
     Unsupported,
 };
-use engine_core::quant::{HostWeight, WeightFormat};
+use engine_core::quant::{HostWeight, QuantisedInputs, WeightFormat};
 use engine_core::reference::MlaForm;
 use engine_core::sampling::argmax;
 
@@ -66,7 +66,7 @@ impl CpuBackend {
                 WeightFormat::Int4Group,
                 WeightFormat::F32,
             ],
-            quantises_activations: false,
+            quantised_inputs: QuantisedInputs::NONE,
             activation: DType::F32,
             cache_element_bytes: size_of::<f32>(),
             memory_bytes: device::available_memory(),

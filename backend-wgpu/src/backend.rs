@@ -7,7 +7,7 @@ use engine_core::backend::{
     ActTensor, Backend, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights, LayerStep,
     MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Routing, StepError, Tensor, Unavailable,
 };
-use engine_core::quant::{HostWeight, WeightFormat};
+use engine_core::quant::{HostWeight, QuantisedInputs, WeightFormat};
 use engine_core::rope::RopeTable;
 
 use crate::adapter::{self, AdapterDescription};
@@ -100,7 +100,7 @@ fn capabilities(gpu: &Gpu, description: &AdapterDescription, options: &WgpuOptio
             WeightFormat::Int4Group,
             WeightFormat::F32,
         ],
-        quantises_activations: false,
+        quantised_inputs: QuantisedInputs::NONE,
         activation: DType::F32,
         cache_element_bytes: size_of::<f32>(),
         memory_bytes: options.memory_limit_bytes,

@@ -16,7 +16,7 @@ use crate::mla::{GpuLatentCache, GpuMla, GpuQueries, RopeTables};
 use crate::norm::GpuNorm;
 use crate::options::GpuOptions;
 use crate::product::{Input, Kernels, Output, Rows};
-use crate::runtime::{Arg, Fp8, GpuInfo, GpuRuntime, LaunchShape};
+use crate::runtime::{Arg, Fp8, GpuRuntime, LaunchShape};
 use crate::scratch::{GpuGraph, GpuStream, Slot};
 
 /// A GPU as a device, through its vendor's runtime.
@@ -35,8 +35,8 @@ impl<R: GpuRuntime> GpuBackend<R> {
     /// [`PrepareError::Unsupported`] where the device's images lack a kernel; errors of the driver.
     pub fn new(runtime: R, options: GpuOptions) -> Result<Self, PrepareError> {
         let kernels = Kernels::new(&runtime)?;
-        let capabilities = capabilities(runtime.info(), options);
         let device = Device::new(runtime, options)?;
+        let capabilities = capabilities(&device);
         Ok(Self { device, kernels, rope_tables: RopeTables::new(), capabilities })
     }
 
@@ -68,11 +68,12 @@ impl<R: GpuRuntime> GpuBackend<R> {
     }
 }
 
-fn capabilities(info: &GpuInfo, options: GpuOptions) -> Capabilities {
+fn capabilities<R: GpuRuntime>(device: &Device<R>) -> Capabilities {
+    let info = device.info();
     let fp8 = match info.fp8 {
         Fp8::None => "FP8 is widened by integer operations",
         Fp8::Ocp => "FP8 is e4m3fn",
-        Fp8::Fnuz => "FP8 units are e4m3fnuz and not used: e4m3fn is widened by integer operations",
+        Fp8::Fnuz => "FP8 is e4m3fnuz: weights are encoded anew when they are loaded",
     };
     Capabilities {
         backend: info.backend.clone(),
@@ -84,7 +85,7 @@ fn capabilities(info: &GpuInfo, options: GpuOptions) -> Capabilities {
             WeightFormat::Int4Group,
             WeightFormat::F32,
         ],
-        quantises_activations: options.quantises_activations,
+        quantised_inputs: device.quantised_inputs(),
         activation: DType::Bf16,
         cache_element_bytes: size_of::<bf16>(),
         memory_bytes: Some(info.free_bytes),

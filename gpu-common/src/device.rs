@@ -3,9 +3,10 @@
 use std::sync::{Mutex, PoisonError};
 
 use engine_core::backend::{PrepareError, StepError, Unsupported};
+use engine_core::quant::QuantisedInputs;
 
 use crate::options::GpuOptions;
-use crate::runtime::{Arg, GpuInfo, GpuRuntime, LaunchShape};
+use crate::runtime::{Arg, Fp8, GpuInfo, GpuRuntime, LaunchShape};
 
 /// Device memory and where it lies.
 #[derive(Debug)]
@@ -51,6 +52,16 @@ impl<R: GpuRuntime> Device<R> {
 
     pub(crate) fn options(&self) -> GpuOptions {
         self.options
+    }
+
+    /// Linears whose inputs are quantised: those chosen, for which there are units.
+    pub(crate) fn quantised_inputs(&self) -> QuantisedInputs {
+        let QuantisedInputs { fp8, int8 } = self.options.quantised_inputs;
+        let has_fp8 = match self.info().fp8 {
+            Fp8::None => false,
+            Fp8::Ocp | Fp8::Fnuz => true,
+        };
+        QuantisedInputs { fp8: fp8 && has_fp8, int8 }
     }
 
     /// Waves of an ordinary block.

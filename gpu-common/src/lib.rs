@@ -30,6 +30,7 @@ mod backend;
 mod device;
 mod experts;
 mod ffn;
+mod fnuz;
 mod gate;
 mod images;
 mod linear;

@@ -1,11 +1,14 @@
 //! Prepared weights: the checkpoint's packed values in device memory, rows aligned for vector loads.
 
+use std::borrow::Cow;
+
 use engine_core::backend::{PrepareError, StepError};
 use engine_core::quant::{ActivationScheme, HostWeight, Int4GroupWeight, WeightFormat};
 use half::bf16;
 
 use crate::device::{Device, Memory, Write};
-use crate::runtime::{Arg, GpuRuntime};
+use crate::fnuz;
+use crate::runtime::{Arg, Fp8, GpuRuntime};
 use crate::wide::WideWeights;
 
 /// Kernels load this many bytes at once; rows are padded to it.
@@ -19,6 +22,7 @@ const STAGING_BYTES: usize = 8 << 20;
 #[derive(Debug)]
 pub(crate) struct Matrices<R: GpuRuntime> {
     pub(crate) format: WeightFormat,
+    /// What is done to the inputs.
     pub(crate) scheme: ActivationScheme,
     pub(crate) n: u32,
     pub(crate) k: u32,
@@ -77,16 +81,18 @@ impl<R: GpuRuntime> Matrices<R> {
                 ));
             }
         }
-        let row_bytes = stored_row_bytes(format, shape.in_features).next_multiple_of(VEC_BYTES);
+        let encoding = Encoding::of(device, weights)?;
+        let stored = stored_row_bytes(format, shape.in_features);
+        let row_bytes = stored.next_multiple_of(VEC_BYTES);
         let matrix_bytes = row_bytes * shape.out_features;
         let matrix_scales = first.scales().len();
         let values = device.memory(matrix_bytes * weights.len(), "weights")?;
         device.fill(&values, |write| {
-            for (i, weight) in weights.iter().enumerate() {
-                let stored = stored_row_bytes(format, shape.in_features);
-                write_rows(write, i * matrix_bytes, weight.value_bytes(), stored, row_bytes)?;
-            }
-            Ok(())
+            let mut all = weights.iter().enumerate();
+            all.try_for_each(|(i, weight)| {
+                let rows = StoredRows { data: weight.value_bytes(), stored, row_bytes, encoding };
+                rows.write(write, i * matrix_bytes)
+            })
         })?;
         let scales = match matrix_scales {
             0 => None,
@@ -94,7 +100,9 @@ impl<R: GpuRuntime> Matrices<R> {
                 let scales = device.memory(4 * matrix_scales * weights.len(), "scales of weights")?;
                 device.fill(&scales, |write| {
                     let mut all = weights.iter().enumerate();
-                    all.try_for_each(|(i, w)| write(4 * i * matrix_scales, bytemuck::cast_slice(w.scales())))
+                    all.try_for_each(|(i, w)| {
+                        write(4 * i * matrix_scales, bytemuck::cast_slice(&encoding.scales(w.scales())))
+                    })
                 })?;
                 Some(scales)
             }
@@ -103,7 +111,7 @@ impl<R: GpuRuntime> Matrices<R> {
         let step = |size: usize| if weights.len() == 1 { Ok(0) } else { device.kernel_size(size, "an expert") };
         Ok(Self {
             format,
-            scheme: first.activation_scheme(),
+            scheme: device.quantised_inputs().applied(first.activation_scheme()),
             n: device.kernel_size(shape.out_features, "rows of a weight")?,
             k: device.kernel_size(shape.in_features, "columns of a weight")?,
             row_bytes: device.kernel_size(row_bytes, "a row of a weight")?,
@@ -197,29 +205,67 @@ fn check_group<R: GpuRuntime>(device: &Device<R>, weight: &HostWeight) -> Result
     }
 }
 
-/// Writes rows of `stored` bytes to rows of `row_bytes`, the rest zeros. Rows that need no padding are sent from where the
-/// checkpoint has them.
-fn write_rows(
-    write: &mut Write<'_>,
-    offset: usize,
-    data: &[u8],
+/// How a device holds the stored values of a weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    /// As the checkpoint has them.
+    AsStored,
+    /// FP8 in another variant of e4m3.
+    Fnuz,
+}
+
+impl Encoding {
+    /// That of `weights`, all of one format.
+    fn of<R: GpuRuntime>(device: &Device<R>, weights: &[HostWeight]) -> Result<Self, PrepareError> {
+        let mut encoding = Self::AsStored;
+        for weight in weights {
+            if let (Fp8::Fnuz, HostWeight::Fp8Block(weight)) = (device.info().fp8, weight) {
+                fnuz::check(weight)?;
+                encoding = Self::Fnuz;
+            }
+        }
+        Ok(encoding)
+    }
+
+    fn scales(self, scales: &[f32]) -> Cow<'_, [f32]> {
+        match self {
+            Self::AsStored => Cow::Borrowed(scales),
+            Self::Fnuz => scales.iter().map(|scale| scale * fnuz::SCALE).collect(),
+        }
+    }
+}
+
+/// Rows of `stored` bytes that become rows of `row_bytes`, the rest zeros.
+struct StoredRows<'a> {
+    data: &'a [u8],
     stored: usize,
     row_bytes: usize,
-) -> Result<(), StepError> {
-    if stored == row_bytes {
-        return write(offset, data);
-    }
-    let rows_at_once = (STAGING_BYTES / row_bytes).max(1);
-    let mut staging = Vec::new();
-    for (i, rows) in data.chunks(rows_at_once * stored).enumerate() {
-        staging.clear();
-        for row in rows.chunks(stored) {
-            staging.extend_from_slice(row);
-            staging.resize(staging.len().next_multiple_of(row_bytes), 0);
+    encoding: Encoding,
+}
+
+impl StoredRows<'_> {
+    /// Rows that need no change are sent from where the checkpoint has them.
+    fn write(&self, write: &mut Write<'_>, offset: usize) -> Result<(), StepError> {
+        let Self { data, stored, row_bytes, encoding } = *self;
+        if stored == row_bytes && encoding == Encoding::AsStored {
+            return write(offset, data);
         }
-        write(offset + i * rows_at_once * row_bytes, &staging)?;
+        let rows_at_once = (STAGING_BYTES / row_bytes).max(1);
+        let mut staging = Vec::new();
+        for (i, rows) in data.chunks(rows_at_once * stored).enumerate() {
+            staging.clear();
+            for row in rows.chunks(stored) {
+                staging.extend_from_slice(row);
+                staging.resize(staging.len().next_multiple_of(row_bytes), 0);
+            }
+            match encoding {
+                Encoding::AsStored => {}
+                Encoding::Fnuz => fnuz::encode(&mut staging),
+            }
+            write(offset + i * rows_at_once * row_bytes, &staging)?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -228,19 +274,26 @@ mod tests {
 
     use super::*;
 
-    fn written(data: &[u8], stored: usize, row_bytes: usize) -> Vec<u8> {
+    fn written(data: &[u8], stored: usize, row_bytes: usize, encoding: Encoding) -> Vec<u8> {
         let mut memory = vec![0xEE; data.len() / stored * row_bytes + 4];
         let mut write = |offset: usize, bytes: &[u8]| {
             memory[offset..offset + bytes.len()].copy_from_slice(bytes);
             Ok(())
         };
-        write_rows(&mut write, 2, data, stored, row_bytes).unwrap();
+        StoredRows { data, stored, row_bytes, encoding }.write(&mut write, 2).unwrap();
         memory
     }
 
     #[test]
     fn rows_are_filled_up_with_zeros() {
-        assert_eq!(written(&[1, 2, 3, 4, 5, 6], 3, 4), [0xEE, 0xEE, 1, 2, 3, 0, 4, 5, 6, 0, 0xEE, 0xEE]);
-        assert_eq!(written(&[1, 2, 3, 4], 2, 2), [0xEE, 0xEE, 1, 2, 3, 4, 0xEE, 0xEE]);
+        let rows = written(&[1, 2, 3, 4, 5, 6], 3, 4, Encoding::AsStored);
+        assert_eq!(rows, [0xEE, 0xEE, 1, 2, 3, 0, 4, 5, 6, 0, 0xEE, 0xEE]);
+        assert_eq!(written(&[1, 2, 3, 4], 2, 2, Encoding::AsStored), [0xEE, 0xEE, 1, 2, 3, 4, 0xEE, 0xEE]);
+    }
+
+    #[test]
+    fn rows_are_encoded_anew_with_and_without_padding() {
+        assert_eq!(written(&[1, 0x80, 3, 0x80], 2, 2, Encoding::Fnuz), [0xEE, 0xEE, 1, 0, 3, 0, 0xEE, 0xEE]);
+        assert_eq!(written(&[0x80, 2, 0x81], 3, 4, Encoding::Fnuz), [0xEE, 0xEE, 0, 2, 0x81, 0, 0xEE, 0xEE]);
     }
 }

@@ -121,7 +121,7 @@ impl<K: Clone + Send + Sync> ProductKernels<K> {
         family: Family,
         weight: &Matrices<R>,
     ) -> Result<Self, PrepareError> {
-        let quantises = device.options().quantises_activations && weight.scheme != ActivationScheme::Float;
+        let quantises = weight.scheme != ActivationScheme::Float;
         let bodies = |input: &str| -> Result<Bodies<K>, PrepareError> {
             let kernel = |body: &str| {
                 let name = format!("{}_{}_{input}_{body}", family.name(), format_name(weight.format));

@@ -3,8 +3,8 @@
 #![allow(clippy::print_stdout)]
 
 use conformance::golden::{GoldenMode, Goldens, argmax_agreement, check_prompts, check_trace, heldout, load_tiny};
-use engine_core::quant::PrecisionPolicy;
-use engine_core::reference::{ActivationRounding, LinearNumerics, MlaForm, Numerics, ReferenceBackend};
+use engine_core::quant::{PrecisionPolicy, QuantisedInputs};
+use engine_core::reference::{ActivationRounding, MlaForm, Numerics, ReferenceBackend};
 use engine_core::runner::Runner;
 
 fn numerics(mode: GoldenMode) -> Numerics {
@@ -13,9 +13,9 @@ fn numerics(mode: GoldenMode) -> Numerics {
         GoldenMode::Bf16WeightsF32 | GoldenMode::Fp8WeightsF32 => exact,
         GoldenMode::Bf16WeightsBf16 => Numerics { activations: ActivationRounding::Bf16, ..exact },
         GoldenMode::Fp8WeightsW8A8 => {
-            Numerics { linears: LinearNumerics::QuantisedActivations, mla_form: MlaForm::NonAbsorbed, ..exact }
+            Numerics { linears: QuantisedInputs::ALL, mla_form: MlaForm::NonAbsorbed, ..exact }
         }
-        GoldenMode::Fp8WeightsW8A8Absorbed => Numerics { linears: LinearNumerics::QuantisedActivations, ..exact },
+        GoldenMode::Fp8WeightsW8A8Absorbed => Numerics { linears: QuantisedInputs::ALL, ..exact },
     }
 }
 

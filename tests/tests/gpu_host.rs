@@ -4,16 +4,17 @@
 #![allow(clippy::unwrap_used)]
 
 use conformance::harness::{Profile, run_all};
-use engine_core::reference::{ActivationRounding, LinearNumerics, Numerics};
+use engine_core::quant::QuantisedInputs;
+use engine_core::reference::{ActivationRounding, Numerics};
 use gpu_common::{GpuBackend, GpuOptions};
 use gpu_host::{HostOptions, HostRuntime};
 
 /// Two waves a block: barriers matter, and fibers stay few.
 const WAVES_PER_BLOCK: u32 = 2;
 
-fn conforms(options: HostOptions, linears: LinearNumerics) {
-    let quantises_activations = linears == LinearNumerics::QuantisedActivations;
-    let gpu_options = GpuOptions { quantises_activations, waves_per_block: WAVES_PER_BLOCK, ..GpuOptions::default() };
+fn conforms(options: HostOptions, linears: QuantisedInputs) {
+    let gpu_options =
+        GpuOptions { quantised_inputs: linears, waves_per_block: WAVES_PER_BLOCK, ..GpuOptions::default() };
     let backend = GpuBackend::new(HostRuntime::new(options), gpu_options).unwrap();
     let numerics = Numerics { activations: ActivationRounding::Bf16, linears, ..Numerics::default() };
     let name = format!("gpu-host, waves of {}, order {}, {numerics}", options.wave_size, options.order);
@@ -24,23 +25,23 @@ fn conforms(options: HostOptions, linears: LinearNumerics) {
 
 #[test]
 fn waves_of_32_weight_only() {
-    conforms(HostOptions { wave_size: 32, order: 0, ..HostOptions::default() }, LinearNumerics::WeightOnly);
+    conforms(HostOptions { wave_size: 32, order: 0, ..HostOptions::default() }, QuantisedInputs::NONE);
 }
 
 #[test]
 fn waves_of_32_quantised_activations() {
-    conforms(HostOptions { wave_size: 32, order: 1, ..HostOptions::default() }, LinearNumerics::QuantisedActivations);
+    conforms(HostOptions { wave_size: 32, order: 1, ..HostOptions::default() }, QuantisedInputs::ALL);
 }
 
 #[test]
 fn waves_of_64_weight_only() {
     // The shared memory of a block of AMD's.
     let options = HostOptions { wave_size: 64, order: 2, max_shared_bytes: 64 << 10 };
-    conforms(options, LinearNumerics::WeightOnly);
+    conforms(options, QuantisedInputs::NONE);
 }
 
 #[test]
 fn waves_of_64_quantised_activations() {
     let options = HostOptions { wave_size: 64, order: 3, max_shared_bytes: 64 << 10 };
-    conforms(options, LinearNumerics::QuantisedActivations);
+    conforms(options, QuantisedInputs::ALL);
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
 use conformance::harness::{Profile, run_selected};
-use engine_core::reference::{ActivationRounding, LinearNumerics, Numerics};
+use engine_core::quant::QuantisedInputs;
+use engine_core::reference::{ActivationRounding, Numerics};
 use gpu_common::{GpuBackend, GpuOptions};
 use gpu_host::{Barrier, HostOptions, HostRuntime, barriers, skip_barrier};
 
@@ -31,14 +32,11 @@ const TASK: &str = "GPU_HOST_BARRIER_TASK";
 
 /// Failed cases of `prefix`.
 fn num_failures(prefix: &str, order: u32, wave_size: u32) -> usize {
-    let options = GpuOptions { quantises_activations: true, waves_per_block: 2, ..GpuOptions::default() };
+    let options = GpuOptions { quantised_inputs: QuantisedInputs::ALL, waves_per_block: 2, ..GpuOptions::default() };
     let runtime = HostRuntime::new(HostOptions { wave_size, order, ..HostOptions::default() });
     let backend = GpuBackend::new(runtime, options).unwrap();
-    let numerics = Numerics {
-        activations: ActivationRounding::Bf16,
-        linears: LinearNumerics::QuantisedActivations,
-        ..Numerics::default()
-    };
+    let numerics =
+        Numerics { activations: ActivationRounding::Bf16, linears: QuantisedInputs::ALL, ..Numerics::default() };
     let report = run_selected(&backend, &Profile::new("barriers", numerics), prefix);
     assert!(!report.rows().is_empty(), "no case is called {prefix}");
     report.failures().count()

@@ -12,8 +12,7 @@ use gpu_host::{HostOptions, HostRuntime, Ledger};
 fn load(mode: GoldenMode, wave_size: u32) -> (Runner<GpuBackend<HostRuntime>>, Ledger) {
     let runtime = HostRuntime::new(HostOptions { wave_size, ..HostOptions::default() });
     let ledger = runtime.ledger();
-    let quantises_activations = mode == GoldenMode::Fp8WeightsW8A8Absorbed;
-    let options = GpuOptions { quantises_activations, waves_per_block: 2, ..GpuOptions::default() };
+    let options = GpuOptions { quantised_inputs: mode.quantised_inputs(), waves_per_block: 2, ..GpuOptions::default() };
     let backend = GpuBackend::new(runtime, options).unwrap();
     (load_tiny(backend, &mode.model_dir(), &PrecisionPolicy::default()).unwrap(), ledger)
 }

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex};
 use conformance::cases::cases;
 use conformance::harness::{Format, Profile, Rng, TestWeight, outputs};
 use engine_core::backend::{Backend, PrepareError, StepError};
-use engine_core::reference::{ActivationRounding, LinearNumerics, Numerics};
+use engine_core::quant::QuantisedInputs;
+use engine_core::reference::{ActivationRounding, Numerics};
 use gpu_common::{Arg, Fp8, GpuBackend, GpuInfo, GpuOptions, GpuRuntime, LaunchShape, WideRows, WideWeights};
 use serde_json::Value;
 
@@ -122,12 +123,12 @@ impl GpuRuntime for Asked {
 /// What all conformance cases ask for, with blocks of few and of many waves, quantising or not.
 fn asked_for() -> Names {
     let names = Arc::default();
-    for (quantises_activations, waves_per_block) in [(true, 8), (false, 2), (false, 1)] {
-        let options = GpuOptions { quantises_activations, waves_per_block, ..GpuOptions::default() };
+    let (all, none) = (QuantisedInputs::ALL, QuantisedInputs::NONE);
+    for (quantised_inputs, waves_per_block) in [(all, 8), (none, 2), (none, 1)] {
+        let options = GpuOptions { quantised_inputs, waves_per_block, ..GpuOptions::default() };
         let backend = GpuBackend::new(Asked::new(&names), options).unwrap();
-        let linears =
-            if quantises_activations { LinearNumerics::QuantisedActivations } else { LinearNumerics::WeightOnly };
-        let numerics = Numerics { activations: ActivationRounding::Bf16, linears, ..Numerics::default() };
+        let numerics =
+            Numerics { activations: ActivationRounding::Bf16, linears: quantised_inputs, ..Numerics::default() };
         let profile = Profile::new("asked", numerics);
         for case in cases() {
             // Results are zeros: that a case fails by them is no matter here.

@@ -3,7 +3,8 @@
 
 use conformance::cases::cases;
 use conformance::harness::{Profile, Report, run_case_against_oracle};
-use engine_core::reference::{ActivationRounding, LinearNumerics, MlaForm, Numerics, ReferenceBackend};
+use engine_core::quant::QuantisedInputs;
+use engine_core::reference::{ActivationRounding, MlaForm, Numerics, ReferenceBackend};
 
 fn holds_against_the_oracle(numerics: Numerics) {
     let profile = Profile::new(format!("reference, {numerics}"), numerics);
@@ -28,7 +29,7 @@ fn exact_and_not_absorbed() {
 
 #[test]
 fn quantised_activations() {
-    holds_against_the_oracle(Numerics { linears: LinearNumerics::QuantisedActivations, ..Numerics::default() });
+    holds_against_the_oracle(Numerics { linears: QuantisedInputs::ALL, ..Numerics::default() });
 }
 
 #[test]

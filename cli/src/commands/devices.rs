@@ -24,10 +24,9 @@ fn describe(info: &DeviceInfo) -> String {
 
 fn available(name: &str, capabilities: &Capabilities) -> String {
     let formats: Vec<String> = capabilities.weight_formats.iter().map(ToString::to_string).collect();
-    let arithmetic = if capabilities.quantises_activations { "quantised activations" } else { "weight-only" };
     let mut lines = vec![
         format!("{name}: {}", capabilities.device),
-        format!("  weights      {} ({arithmetic})", formats.join(", ")),
+        format!("  weights      {} ({})", formats.join(", "), capabilities.quantised_inputs),
         format!("  activations  {:?}", capabilities.activation),
     ];
     if let Some(memory_bytes) = capabilities.memory_bytes {

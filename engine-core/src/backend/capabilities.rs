@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{DType, Unsupported};
-use crate::quant::WeightFormat;
+use crate::quant::{QuantisedInputs, WeightFormat};
 
 /// A device's abilities and limits. Plain data: `devices --json` prints it, `plan` reads it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -14,8 +14,8 @@ pub struct Capabilities {
     pub device: String,
     /// Formats the device's linear ops take, best first.
     pub weight_formats: Vec<WeightFormat>,
-    /// True where linears quantise their activations by the weight's scheme (W8A8); false is weight-only.
-    pub quantises_activations: bool,
+    /// Which linears quantise their inputs.
+    pub quantised_inputs: QuantisedInputs,
     /// Element of activations.
     pub activation: DType,
     /// Bytes of one value of the latent cache.

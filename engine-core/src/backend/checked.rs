@@ -15,8 +15,8 @@ use super::{
 };
 use crate::quant::HostWeight;
 use crate::reference::{
-    ActivationRounding, LinearNumerics, Numerics, ReferenceBackend, ReferenceCache, ReferenceExperts, ReferenceFfn,
-    ReferenceGate, ReferenceLinear, ReferenceMla, ReferenceNorm, ReferenceQueries, ReferenceStream,
+    ActivationRounding, Numerics, ReferenceBackend, ReferenceCache, ReferenceExperts, ReferenceFfn, ReferenceGate,
+    ReferenceLinear, ReferenceMla, ReferenceNorm, ReferenceQueries, ReferenceStream,
 };
 use record::Record;
 pub use record::{CheckedTolerance, Mismatch};
@@ -80,10 +80,7 @@ impl<B: Backend> Checked<B> {
                 DType::Bf16 => ActivationRounding::Bf16,
                 DType::F32 | DType::U32 => ActivationRounding::F32,
             },
-            linears: match capabilities.quantises_activations {
-                true => LinearNumerics::QuantisedActivations,
-                false => LinearNumerics::WeightOnly,
-            },
+            linears: capabilities.quantised_inputs,
             ..Numerics::default()
         };
         Self::with(inner, numerics, CheckedTolerance::of(numerics))

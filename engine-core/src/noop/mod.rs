@@ -13,7 +13,7 @@ use crate::backend::{
     ActTensor, Backend, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights, LayerStep,
     MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Routing, StepError, Tensor,
 };
-use crate::quant::{HostWeight, WeightFormat};
+use crate::quant::{HostWeight, QuantisedInputs, WeightFormat};
 
 /// One recorded op call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Default for NoopBackend {
                 WeightFormat::Int8Channel,
                 WeightFormat::Int4Group,
             ],
-            quantises_activations: false,
+            quantised_inputs: QuantisedInputs::NONE,
             activation: DType::F32,
             cache_element_bytes: size_of::<f32>(),
             memory_bytes: None,

@@ -100,6 +100,44 @@ pub enum ActivationScheme {
     Int8Token,
 }
 
+/// Which linears quantise their inputs by the weight's scheme (W8A8); the inputs of the others stay in floating point
+/// (weight-only).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct QuantisedInputs {
+    /// Those with FP8 weights.
+    pub fp8: bool,
+    /// Those with INT8 weights.
+    pub int8: bool,
+}
+
+impl QuantisedInputs {
+    /// Weight-only throughout.
+    pub const NONE: Self = Self { fp8: false, int8: false };
+    /// Every format that has a scheme.
+    pub const ALL: Self = Self { fp8: true, int8: true };
+
+    /// What is done to the inputs of a weight with this scheme.
+    pub fn applied(self, scheme: ActivationScheme) -> ActivationScheme {
+        let is_applied = match scheme {
+            ActivationScheme::Float => false,
+            ActivationScheme::Fp8Group { .. } => self.fp8,
+            ActivationScheme::Int8Token => self.int8,
+        };
+        if is_applied { scheme } else { ActivationScheme::Float }
+    }
+}
+
+impl std::fmt::Display for QuantisedInputs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match (self.fp8, self.int8) {
+            (false, false) => "weight-only",
+            (true, true) => "inputs quantised",
+            (true, false) => "inputs of fp8 quantised",
+            (false, true) => "inputs of int8 quantised",
+        })
+    }
+}
+
 /// One linear weight on the host, memory-mapped or owned; cloning is cheap.
 #[derive(Debug, Clone)]
 pub enum HostWeight {

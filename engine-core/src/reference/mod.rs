@@ -15,7 +15,7 @@ pub use attention::{ReferenceCache, ReferenceMla, ReferenceQueries};
 pub use dense::{ReferenceFfn, ReferenceLinear, ReferenceNorm};
 pub use experts::ReferenceExperts;
 pub use gate::ReferenceGate;
-pub use numerics::{ActivationRounding, LinearNumerics, MlaForm, Numerics};
+pub use numerics::{ActivationRounding, MlaForm, Numerics};
 
 use std::convert::Infallible;
 
@@ -46,7 +46,7 @@ impl ReferenceBackend {
                 WeightFormat::Int8Channel,
                 WeightFormat::Int4Group,
             ],
-            quantises_activations: numerics.linears == LinearNumerics::QuantisedActivations,
+            quantised_inputs: numerics.linears,
             activation: DType::F32,
             cache_element_bytes: size_of::<f32>(),
             memory_bytes: None,

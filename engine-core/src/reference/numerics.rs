@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::quant::{ActivationScheme, act};
+use crate::quant::{ActivationScheme, QuantisedInputs, act};
 
 /// Element that activations are rounded to between ops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,16 +12,6 @@ pub enum ActivationRounding {
     F32,
     /// bf16 after every op (values stay in f32 memory).
     Bf16,
-}
-
-/// What linears do with their input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LinearNumerics {
-    /// Weights are expanded, activations stay as they are.
-    #[default]
-    WeightOnly,
-    /// Activations are quantised by the weight's scheme: FP8 per 128-group, INT8 per token (W8A8).
-    QuantisedActivations,
 }
 
 /// Which form of MLA computes the attention; equal up to rounding.
@@ -39,8 +29,8 @@ pub enum MlaForm {
 pub struct Numerics {
     /// Between ops.
     pub activations: ActivationRounding,
-    /// Inside linears.
-    pub linears: LinearNumerics,
+    /// Which linears quantise their inputs; the weights of the others are expanded.
+    pub linears: QuantisedInputs,
     /// Inside attention.
     pub mla_form: MlaForm,
 }
@@ -56,12 +46,10 @@ impl Numerics {
 
     /// Replaces one token's input of a linear by what survives its quantisation.
     pub(super) fn quantise_input(self, scheme: ActivationScheme, x: &mut [f32]) {
-        match (self.linears, scheme) {
-            (LinearNumerics::WeightOnly, _) | (_, ActivationScheme::Float) => {}
-            (LinearNumerics::QuantisedActivations, ActivationScheme::Fp8Group { ue8m0 }) => {
-                act::fp8_round_trip(x, ue8m0);
-            }
-            (LinearNumerics::QuantisedActivations, ActivationScheme::Int8Token) => act::int8_round_trip(x),
+        match self.linears.applied(scheme) {
+            ActivationScheme::Float => {}
+            ActivationScheme::Fp8Group { ue8m0 } => act::fp8_round_trip(x, ue8m0),
+            ActivationScheme::Int8Token => act::int8_round_trip(x),
         }
     }
 }
@@ -72,14 +60,10 @@ impl std::fmt::Display for Numerics {
             ActivationRounding::F32 => "f32 activations",
             ActivationRounding::Bf16 => "bf16 activations",
         };
-        let linears = match self.linears {
-            LinearNumerics::WeightOnly => "weight-only linears",
-            LinearNumerics::QuantisedActivations => "quantised linear inputs",
-        };
         let form = match self.mla_form {
             MlaForm::Absorbed => "absorbed MLA",
             MlaForm::NonAbsorbed => "non-absorbed MLA",
         };
-        write!(f, "{activations}, {linears}, {form}")
+        write!(f, "{activations}, linears {}, {form}", self.linears)
     }
 }

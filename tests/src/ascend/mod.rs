@@ -7,8 +7,8 @@ pub use operators::operators;
 use backend_ascend::AscendBackend;
 use engine_core::Error;
 use engine_core::backend::Backend;
-use engine_core::quant::{Precision, PrecisionPolicy};
-use engine_core::reference::{ActivationRounding, LinearNumerics, Numerics};
+use engine_core::quant::{Precision, PrecisionPolicy, QuantisedInputs};
+use engine_core::reference::{ActivationRounding, Numerics};
 use serde_json::json;
 
 use crate::golden::{GoldenMode, Goldens, argmax_agreement, heldout, load_tiny};
@@ -40,11 +40,8 @@ const UNSUPPORTED: [DeclaredUnsupported; 11] = {
 
 /// What the backend rounds: activations and the cache to bf16, inputs of INT8 linears per token.
 pub fn profile(backend: &AscendBackend) -> Profile {
-    let numerics = Numerics {
-        activations: ActivationRounding::Bf16,
-        linears: LinearNumerics::QuantisedActivations,
-        ..Numerics::default()
-    };
+    let numerics =
+        Numerics { activations: ActivationRounding::Bf16, linears: QuantisedInputs::ALL, ..Numerics::default() };
     let name = format!("ascend, {}, {numerics}", backend.capabilities().device);
     Profile::new(name, numerics).with_unsupported(&UNSUPPORTED)
 }

@@ -35,8 +35,8 @@ use conformance::golden::{GoldenMode, Goldens, argmax_agreement, heldout, load_t
 use conformance::harness::{Profile, run_selected};
 use engine_core::backend::Backend;
 #[cfg(feature = "cuda")]
-use engine_core::quant::PrecisionPolicy;
-use engine_core::reference::{ActivationRounding, LinearNumerics, Numerics, ReferenceBackend};
+use engine_core::quant::{PrecisionPolicy, QuantisedInputs};
+use engine_core::reference::{ActivationRounding, Numerics, ReferenceBackend};
 use serde_json::json;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -93,10 +93,10 @@ fn ops(device: &str, prefix: &str) -> (u8, serde_json::Value) {
         #[cfg(feature = "cuda")]
         Some("cuda") => {
             let mut reports = Vec::new();
-            for quantises_activations in [true, false] {
-                let options = GpuOptions { quantises_activations, ..GpuOptions::default() };
+            for quantised_inputs in [QuantisedInputs::ALL, QuantisedInputs::NONE] {
+                let options = GpuOptions { quantised_inputs, ..GpuOptions::default() };
                 match backend_cuda::open(ordinal(device), options) {
-                    Ok(backend) => reports.push(run_ops(&backend, gpu_numerics(quantises_activations), prefix)),
+                    Ok(backend) => reports.push(run_ops(&backend, gpu_numerics(&backend), prefix)),
                     Err(error) => return (UNAVAILABLE, json!({ "check": "ops", "error": error.to_string() })),
                 }
             }
@@ -114,10 +114,10 @@ fn ops(device: &str, prefix: &str) -> (u8, serde_json::Value) {
     }
 }
 
-/// What GPUs round: activations and the cache to bf16, and inputs of linears by the weight's scheme if asked for.
+/// What GPUs round: activations and the cache to bf16, and inputs of linears as their capabilities say.
 #[cfg(feature = "cuda")]
-fn gpu_numerics(quantises_activations: bool) -> Numerics {
-    let linears = if quantises_activations { LinearNumerics::QuantisedActivations } else { LinearNumerics::WeightOnly };
+fn gpu_numerics(backend: &impl Backend) -> Numerics {
+    let linears = backend.capabilities().quantised_inputs;
     Numerics { activations: ActivationRounding::Bf16, linears, ..Numerics::default() }
 }
 
@@ -297,13 +297,14 @@ fn goldens(device: &str) -> (u8, serde_json::Value) {
     let goldens = Goldens::load();
     let mut status = 0;
     let mut runs = Vec::new();
-    for mode in [GoldenMode::Bf16WeightsBf16, GoldenMode::Fp8WeightsW8A8Absorbed] {
-        let quantises_activations = mode == GoldenMode::Fp8WeightsW8A8Absorbed;
-        let options = GpuOptions { quantises_activations, ..GpuOptions::default() };
-        let loaded = backend_cuda::open(ordinal(device), options).map_err(bathysphere::Error::from);
-        let loaded = loaded.and_then(|backend| load_tiny(backend, &mode.model_dir(), &PrecisionPolicy::default()));
+    for is_fp8 in [false, true] {
+        let opened = backend_cuda::open(ordinal(device), GpuOptions::default()).map_err(bathysphere::Error::from);
+        let loaded = opened.and_then(|backend| {
+            let mode = GoldenMode::on_gpus(is_fp8, backend.capabilities().quantised_inputs);
+            Ok((mode, load_tiny(backend, &mode.model_dir(), &PrecisionPolicy::default())?))
+        });
         match loaded {
-            Ok(mut runner) => {
+            Ok((mode, mut runner)) => {
                 let result = heldout(&goldens, mode, ("heldout_kjv.txt", 512), &mut runner);
                 let error = (result.perplexity / result.golden_perplexity - 1.0).abs();
                 status = status.max(if error < MAX_PERPLEXITY_ERROR { 0 } else { FAILED });

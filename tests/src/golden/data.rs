@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use engine_core::quant::QuantisedInputs;
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
@@ -42,6 +43,25 @@ impl GoldenMode {
             GoldenMode::Fp8WeightsF32 | GoldenMode::Fp8WeightsW8A8 | GoldenMode::Fp8WeightsW8A8Absorbed => {
                 &[GoldenMode::Fp8WeightsF32, GoldenMode::Fp8WeightsW8A8, GoldenMode::Fp8WeightsW8A8Absorbed]
             }
+        }
+    }
+
+    /// What a GPU that quantises these inputs is held against.
+    pub fn on_gpus(is_fp8: bool, quantised_inputs: QuantisedInputs) -> Self {
+        match (is_fp8, quantised_inputs.fp8) {
+            (false, _) => GoldenMode::Bf16WeightsBf16,
+            (true, true) => GoldenMode::Fp8WeightsW8A8Absorbed,
+            (true, false) => GoldenMode::Fp8WeightsF32,
+        }
+    }
+
+    /// Linears whose inputs are quantised.
+    pub fn quantised_inputs(self) -> QuantisedInputs {
+        match self {
+            GoldenMode::Bf16WeightsF32 | GoldenMode::Bf16WeightsBf16 | GoldenMode::Fp8WeightsF32 => {
+                QuantisedInputs::NONE
+            }
+            GoldenMode::Fp8WeightsW8A8 | GoldenMode::Fp8WeightsW8A8Absorbed => QuantisedInputs::ALL,
         }
     }
 

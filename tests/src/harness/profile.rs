@@ -1,7 +1,7 @@
 //! What a backend rounds, and the tolerances that follow from it.
 
 use engine_core::backend::Comparison;
-use engine_core::reference::{ActivationRounding, LinearNumerics, Numerics};
+use engine_core::reference::{ActivationRounding, Numerics};
 
 use super::{Format, Measured};
 
@@ -85,10 +85,7 @@ impl Stage {
     }
 
     fn input_step(self, profile: &Profile) -> Option<f64> {
-        match profile.numerics.linears {
-            LinearNumerics::WeightOnly => None,
-            LinearNumerics::QuantisedActivations => self.format.and_then(Format::input_step),
-        }
+        self.format.and_then(|format| format.input_step(profile.numerics.linears))
     }
 }
 

@@ -2,8 +2,8 @@
 //! time, in f64, so that the formats of `engine_core::quant` are part of what is tested.
 
 use engine_core::quant::{
-    Bf16Weight, F32Weight, Fp8BlockWeight, HostWeight, Int4GroupWeight, Int8ChannelWeight, MatrixShape, ScaleFormat,
-    WeightError,
+    Bf16Weight, F32Weight, Fp8BlockWeight, HostWeight, Int4GroupWeight, Int8ChannelWeight, MatrixShape,
+    QuantisedInputs, ScaleFormat, WeightError,
 };
 use half::bf16;
 
@@ -43,13 +43,13 @@ impl Format {
         }
     }
 
-    /// Largest part of an activation's value that one step of this format's activation quantisation can be, if it has
-    /// one: half of e4m3's 1/8, and 1/127 of the row's largest.
-    pub fn input_step(self) -> Option<f64> {
+    /// Largest part of an activation's value that one step of this format's activation quantisation can be, if its inputs
+    /// are quantised: half of e4m3's 1/8, and 1/127 of the row's largest.
+    pub fn input_step(self, quantised: QuantisedInputs) -> Option<f64> {
         match self {
-            Format::F32 | Format::Bf16 | Format::Int4 => None,
-            Format::Fp8 | Format::Fp8Ue8m0 => Some(0.125),
-            Format::Int8 => Some(4.0 / 127.0),
+            Format::Fp8 | Format::Fp8Ue8m0 if quantised.fp8 => Some(0.125),
+            Format::Int8 if quantised.int8 => Some(4.0 / 127.0),
+            Format::F32 | Format::Bf16 | Format::Fp8 | Format::Fp8Ue8m0 | Format::Int8 | Format::Int4 => None,
         }
     }
 

@@ -13,7 +13,8 @@ pub use mla::{MlaOracle, Queries, softmax_scale};
 pub use model::ModelOracle;
 pub use moe::{Choice, GateOracle, experts};
 
-use engine_core::reference::{ActivationRounding, LinearNumerics, Numerics};
+use engine_core::quant::QuantisedInputs;
+use engine_core::reference::{ActivationRounding, Numerics};
 use half::bf16;
 
 /// What happens to the input of a quantised linear when activations are quantised.
@@ -90,12 +91,13 @@ impl Oracle {
     }
 
     fn quantise(self, scheme: InputQuantisation, row: &mut [f64]) {
-        match (self.numerics.linears, scheme) {
-            (LinearNumerics::WeightOnly, _) | (_, InputQuantisation::None) => {}
-            (LinearNumerics::QuantisedActivations, InputQuantisation::Fp8 { ue8m0 }) => {
+        let QuantisedInputs { fp8, int8 } = self.numerics.linears;
+        match scheme {
+            InputQuantisation::Fp8 { ue8m0 } if fp8 => {
                 row.chunks_mut(128).for_each(|group| quantise_fp8(group, ue8m0));
             }
-            (LinearNumerics::QuantisedActivations, InputQuantisation::Int8) => quantise_int8(row),
+            InputQuantisation::Int8 if int8 => quantise_int8(row),
+            InputQuantisation::Fp8 { .. } | InputQuantisation::Int8 | InputQuantisation::None => {}
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What was compared and what was over tolerance.
 
 use crate::backend::Comparison;
-use crate::reference::{ActivationRounding, LinearNumerics, Numerics};
+use crate::quant::QuantisedInputs;
+use crate::reference::{ActivationRounding, Numerics};
 
 /// How far an op may be from the reference that was given the same inputs. Both bounds must hold.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,8 +24,8 @@ impl CheckedTolerance {
         };
         // A rounding may move an input across one quantisation step of e4m3, 1/8 of its value.
         let steps = match numerics.linears {
-            LinearNumerics::WeightOnly => Self { nmse: 0.0, max_error: 0.0 },
-            LinearNumerics::QuantisedActivations => Self { nmse: 1e-4, max_error: 1e-1 },
+            QuantisedInputs::NONE => Self { nmse: 0.0, max_error: 0.0 },
+            QuantisedInputs { .. } => Self { nmse: 1e-4, max_error: 1e-1 },
         };
         Self { nmse: rounding.nmse + steps.nmse, max_error: rounding.max_error + steps.max_error }
     }
