@@ -1,14 +1,14 @@
 //! `impl Backend`: thin, everything is done elsewhere.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use engine_core::backend::{
     ActTensor, Backend, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights, LayerStep,
     MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Routing, StepError, Tensor, Unavailable,
 };
 use engine_core::quant::{HostWeight, QuantisedInputs, WeightFormat};
-use engine_core::rope::RopeTable;
+use engine_core::rope::{DeviceRopeTables, RopeTable};
 
 use crate::adapter::{self, AdapterDescription};
 use crate::ffn::{Experts, Ffn, Routed};
@@ -29,7 +29,7 @@ pub struct WgpuBackend {
     pipelines: Pipelines,
     rows: RowKernels,
     /// Tables of rope that are in use, so that layers share theirs.
-    rope_tables: Mutex<Vec<(Weak<RopeTable>, Weak<WgpuBuffer>)>>,
+    rope_tables: DeviceRopeTables<WgpuBuffer>,
     capabilities: Capabilities,
 }
 
@@ -46,7 +46,7 @@ impl WgpuBackend {
         let rows = RowKernels::new(&gpu, &pipelines)
             .map_err(|error| Unavailable { device: gpu.name().to_owned(), reason: error.to_string() })?;
         let capabilities = capabilities(&gpu, &description, options);
-        Ok(Self { gpu, pipelines, rows, rope_tables: Mutex::default(), capabilities })
+        Ok(Self { gpu, pipelines, rows, rope_tables: DeviceRopeTables::default(), capabilities })
     }
 
     /// Adapters of this machine, best first: discrete, integrated, virtual, other, software.
@@ -69,21 +69,13 @@ impl WgpuBackend {
     pub fn device(&self) -> &wgpu::Device {
         &self.gpu.device
     }
+}
 
-    /// cos and sin side by side, `[position, R / 2, 2]`.
-    fn rope_table(&self, rope: &Arc<RopeTable>) -> Result<Arc<WgpuBuffer>, PrepareError> {
-        let mut tables = self.rope_tables.lock().unwrap_or_else(PoisonError::into_inner);
-        tables.retain(|(table, buffer)| table.strong_count() > 0 && buffer.strong_count() > 0);
-        let known = tables.iter().find(|(table, _)| std::ptr::eq(table.as_ptr(), Arc::as_ptr(rope)));
-        if let Some(buffer) = known.and_then(|(_, buffer)| buffer.upgrade()) {
-            return Ok(buffer);
-        }
-        let (cos, sin) = rope.as_slices();
-        let turns: Vec<[f32; 2]> = cos.iter().zip(sin).map(|(cos, sin)| [*cos, *sin]).collect();
-        let buffer = Arc::new(self.gpu.constant(bytemuck::cast_slice(&turns), "the rope table; lower max_model_len")?);
-        tables.push((Arc::downgrade(rope), Arc::downgrade(&buffer)));
-        Ok(buffer)
-    }
+/// cos and sin side by side, `[position, R / 2, 2]`.
+fn rope_table(gpu: &Arc<Gpu>, rope: &RopeTable) -> Result<WgpuBuffer, StepError> {
+    let (cos, sin) = rope.as_slices();
+    let turns: Vec<[f32; 2]> = cos.iter().zip(sin).map(|(cos, sin)| [*cos, *sin]).collect();
+    gpu.constant(bytemuck::cast_slice(&turns), "the rope table; lower max_model_len")
 }
 
 fn capabilities(gpu: &Gpu, description: &AdapterDescription, options: &WgpuOptions) -> Capabilities {
@@ -187,7 +179,7 @@ impl Backend for WgpuBackend {
     }
 
     fn prepare_mla(&self, spec: &MlaSpec, weights: MlaWeights) -> Result<Mla, PrepareError> {
-        let rope = self.rope_table(&spec.rope)?;
+        let rope = self.rope_tables.get(&spec.rope, || rope_table(&self.gpu, &spec.rope))?;
         Mla::new(&self.gpu, &self.pipelines, spec, weights, rope)
     }
 

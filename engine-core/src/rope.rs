@@ -2,9 +2,13 @@
 //!
 //! Everything is computed in f64 and rounded once to f32: near position 163 839 neighbouring f32 angles are 1/64 apart.
 
+mod device_tables;
+
 use rayon::prelude::*;
 
 use crate::config::{AttentionConfig, RopeConfig, YarnConfig};
+
+pub use device_tables::DeviceRopeTables;
 
 /// Cosine and sine of every rotation angle, for the positions `0..max_len`.
 ///

@@ -37,7 +37,7 @@ impl<R: GpuRuntime> GpuBackend<R> {
         let kernels = Kernels::new(&runtime)?;
         let device = Device::new(runtime, options)?;
         let capabilities = capabilities(&device);
-        Ok(Self { device, kernels, rope_tables: RopeTables::new(), capabilities })
+        Ok(Self { device, kernels, rope_tables: RopeTables::default(), capabilities })
     }
 
     /// The runtime below.

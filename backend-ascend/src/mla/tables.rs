@@ -1,9 +1,10 @@
 //! What layers share on the device: cos and sin of every position, and masks.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use engine_core::backend::StepError;
-use engine_core::rope::RopeTable;
+use engine_core::rope::{DeviceRopeTables, RopeTable};
 
 use crate::device::{Device, Matrix};
 use crate::driver::DataType;
@@ -34,40 +35,29 @@ pub(super) struct Masks {
 /// Tables that layers share.
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
-    known: Mutex<Known>,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    ropes: Vec<(Weak<RopeTable>, Weak<RopeMemory>)>,
-    masks: Weak<Masks>,
-    num_made: u64,
+    ropes: DeviceRopeTables<RopeMemory>,
+    num_ropes_made: AtomicU64,
+    masks: Mutex<Weak<Masks>>,
 }
 
 impl Tables {
     pub(super) fn rope(&self, device: &Device, table: &Arc<RopeTable>) -> Result<Arc<RopeMemory>, StepError> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.ropes.retain(|(host, memory)| host.strong_count() > 0 && memory.strong_count() > 0);
-        let same = known.ropes.iter().find(|(host, _)| host.as_ptr() == Arc::as_ptr(table));
-        if let Some(memory) = same.and_then(|(_, memory)| memory.upgrade()) {
-            return Ok(memory);
-        }
-        let (cos, sin) = table.as_slices();
-        let rows = table.max_len();
-        let upload = |values: &[f32]| {
-            let doubled: Vec<f32> = values.iter().flat_map(|value| [*value; 2]).collect();
-            let width = doubled.len().checked_div(rows).unwrap_or(0);
-            device.tensor(DataType::F32, [rows, width], &doubled, "rope tables")
-        };
-        known.num_made += 1;
-        let memory = Arc::new(RopeMemory { cos: upload(cos)?, sin: upload(sin)?, id: known.num_made });
-        known.ropes.push((Arc::downgrade(table), Arc::downgrade(&memory)));
-        Ok(memory)
+        self.ropes.get(table, || {
+            let (cos, sin) = table.as_slices();
+            let rows = table.max_len();
+            let upload = |values: &[f32]| {
+                let doubled: Vec<f32> = values.iter().flat_map(|value| [*value; 2]).collect();
+                let width = doubled.len().checked_div(rows).unwrap_or(0);
+                device.tensor(DataType::F32, [rows, width], &doubled, "rope tables")
+            };
+            let id = self.num_ropes_made.fetch_add(1, Ordering::Relaxed);
+            Ok(RopeMemory { cos: upload(cos)?, sin: upload(sin)?, id })
+        })
     }
 
     pub(super) fn masks(&self, device: &Device) -> Result<Arc<Masks>, StepError> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(masks) = known.masks.upgrade() {
+        let mut known = self.masks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(masks) = known.upgrade() {
             return Ok(masks);
         }
         let added = triangle(MASK_ROWS, 0.0, f32::NEG_INFINITY);
@@ -77,7 +67,7 @@ impl Tables {
             device.tensor(DataType::I8, [FUSED_MASK_ROWS, FUSED_MASK_ROWS], &values, "a mask")
         });
         let masks = Arc::new(Masks { added, fused: fused.transpose()? });
-        known.masks = Arc::downgrade(&masks);
+        *known = Arc::downgrade(&masks);
         Ok(masks)
     }
 }

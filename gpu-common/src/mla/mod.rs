@@ -7,12 +7,12 @@
 mod attention;
 mod prolog;
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use engine_core::backend::{CacheSpec, MlaSpec, MlaWeights, PrepareError, QueryProjection, StepError};
 use engine_core::config::AttentionConfig;
 use engine_core::quant::HostWeight;
-use engine_core::rope::RopeTable;
+use engine_core::rope::{DeviceRopeTables, RopeTable};
 use half::bf16;
 
 use crate::device::{Device, Memory};
@@ -126,42 +126,21 @@ impl<R: GpuRuntime> GpuQueries<R> {
 
 /// cos and sin on the device, `[max_len, R / 2]` each.
 #[derive(Debug)]
-struct RopeMemory<R: GpuRuntime> {
+pub(crate) struct RopeMemory<R: GpuRuntime> {
     cos: Memory<R>,
     sin: Memory<R>,
 }
 
-/// The tables that layers share, by the host's table that they were made from.
-#[derive(Debug)]
-pub(crate) struct RopeTables<R: GpuRuntime> {
-    known: Mutex<Vec<KnownTable<R>>>,
-}
-
-#[derive(Debug)]
-struct KnownTable<R: GpuRuntime> {
-    host: Weak<RopeTable>,
-    memory: Weak<RopeMemory<R>>,
-}
-
-impl<R: GpuRuntime> RopeTables<R> {
-    pub(crate) fn new() -> Self {
-        Self { known: Mutex::new(Vec::new()) }
-    }
-
-    fn get(&self, device: &Device<R>, table: &Arc<RopeTable>) -> Result<Arc<RopeMemory<R>>, StepError> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|known| known.host.strong_count() > 0 && known.memory.strong_count() > 0);
-        let same = known.iter().find(|known| known.host.as_ptr() == Arc::as_ptr(table));
-        if let Some(memory) = same.and_then(|known| known.memory.upgrade()) {
-            return Ok(memory);
-        }
+impl<R: GpuRuntime> RopeMemory<R> {
+    fn new(device: &Device<R>, table: &RopeTable) -> Result<Self, StepError> {
         let (cos, sin) = table.as_slices();
         let upload = |values: &[f32]| device.uploaded(bytemuck::cast_slice(values), "rope tables");
-        let memory = Arc::new(RopeMemory { cos: upload(cos)?, sin: upload(sin)? });
-        known.push(KnownTable { host: Arc::downgrade(table), memory: Arc::downgrade(&memory) });
-        Ok(memory)
+        Ok(Self { cos: upload(cos)?, sin: upload(sin)? })
     }
 }
+
+/// The tables that layers share.
+pub(crate) type RopeTables<R> = DeviceRopeTables<RopeMemory<R>>;
 
 impl<R: GpuRuntime> GpuMla<R> {
     pub(crate) fn new(
@@ -197,7 +176,7 @@ impl<R: GpuRuntime> GpuMla<R> {
             kv_a_norm: GpuNorm::new(device, &weights.kv_a_norm, eps)?,
             w_uk: GpuLinear::of_matrices(device, w_uk)?,
             w_uv: GpuLinear::of_matrices(device, w_uv)?,
-            rope: tables.get(device, &spec.rope)?,
+            rope: tables.get(&spec.rope, || RopeMemory::new(device, &spec.rope))?,
             write_latents: device.runtime().kernel("mla_prolog", "write_latents")?,
             split_queries: device.runtime().kernel("mla_prolog", "split_queries")?,
             attention: AttentionKernels::new(device, &widths)?,
