@@ -208,16 +208,9 @@ impl<B: Backend> Runner<B> {
     /// Queues a pass over a padded step, and the head's. Whether the work is replayed, recorded or run, it is the same.
     fn replay_or_run(&mut self, pass: Pass, bucket: Bucket) -> Result<(), StepError> {
         if self.captured.is_due(pass, bucket) {
-            let backend = &self.backend;
-            let mut run = PassRun {
-                pass,
-                backend,
-                model: &self.model,
-                meta: &self.meta,
-                workspace: &mut self.workspace,
-                num_token_ids: self.info.num_token_ids,
-            };
-            let recorded = backend.capture(&mut self.stream, &mut |stream| run.forward_to_logits(stream));
+            let (mut run, stream) = self.pass_run(pass);
+            let backend = run.backend;
+            let recorded = backend.capture(stream, &mut |stream| run.forward_to_logits(stream));
             if let Err(error) = &recorded {
                 tracing::debug!(%error, ?pass, ?bucket, "a step cannot be captured and is launched each time");
             }
