@@ -9,12 +9,16 @@ use crate::product::{ExpertRows, Input, Kernels, Rows};
 use crate::runtime::{Arg, GpuRuntime, LaunchShape};
 use crate::scratch::{GpuStream, Slot};
 
+/// Pairs that one block sorts (`SEGMENT` in experts.cu).
+const SEGMENT: u32 = 1024;
+
 /// Prepared experts of a layer.
 #[derive(Debug)]
 pub struct GpuExperts<R: GpuRuntime> {
     routed: GpuFfn<R>,
     shared: Option<GpuFfn<R>>,
     num_experts: u32,
+    count: R::Kernel,
     plan: R::Kernel,
     combine: R::Kernel,
     gather: R::Kernel,
@@ -43,6 +47,7 @@ impl<R: GpuRuntime> GpuExperts<R> {
             routed,
             shared,
             num_experts: device.kernel_size(weights.routed.len(), "experts")?,
+            count: device.runtime().kernel("experts", "count_experts")?,
             plan: device.runtime().kernel("experts", "plan_experts")?,
             combine: device.runtime().kernel("experts", "combine_experts")?,
             gather: device.runtime().kernel("quant", "gather_codes")?,
@@ -108,6 +113,25 @@ impl<R: GpuRuntime> GpuExperts<R> {
         Ok(Input { address: codes, scales, num_rows: num_pairs, stride: input.stride })
     }
 
+    /// Pairs of each expert in each segment; the planning kernel counts a single segment's itself.
+    fn counts(
+        &self,
+        device: &Device<R>,
+        stream: &mut GpuStream<R>,
+        ids: u64,
+        num_pairs: u32,
+    ) -> Result<u64, StepError> {
+        let num_segments = num_pairs.div_ceil(SEGMENT);
+        if num_segments <= 1 {
+            return Ok(0);
+        }
+        let counts = stream.scratch(device, Slot::PairCounts, num_segments as usize * self.num_experts as usize * 4)?;
+        let args = [Arg::Ptr(ids), Arg::Ptr(counts), Arg::U32(num_pairs), Arg::U32(self.num_experts)];
+        let shape = LaunchShape::linear(num_segments, device.threads()).with_shared(4 * SEGMENT);
+        device.launch(&mut stream.queue, &self.count, shape, &args)?;
+        Ok(counts)
+    }
+
     /// Sorts the pairs by expert and cuts them into tiles.
     fn plan(
         &self,
@@ -123,11 +147,12 @@ impl<R: GpuRuntime> GpuExperts<R> {
         let num_tiles = num_pairs.min(self.num_experts + num_pairs / tile_rows);
         let pairs = stream.scratch(device, Slot::Pairs, num_pairs as usize * 4)?;
         let tiles = stream.scratch(device, Slot::Tiles, num_tiles as usize * 16)?;
-        let [ids, pairs_arg, tiles_arg] = [choice.ids, pairs, tiles].map(Arg::Ptr);
+        let counts = self.counts(device, stream, choice.ids, num_pairs)?;
+        let [ids, counts, pairs_arg, tiles_arg] = [choice.ids, counts, pairs, tiles].map(Arg::Ptr);
         let [count, experts, rows, max] = [num_pairs, self.num_experts, tile_rows, num_tiles].map(Arg::U32);
-        let shared_bytes = 2 * (4 * (self.num_experts + 1)).next_multiple_of(16);
-        let shape = LaunchShape::linear(1, device.threads()).with_shared(shared_bytes);
-        let args = [ids, pairs_arg, tiles_arg, count, experts, rows, max];
+        let shared_bytes = 4 * SEGMENT + 2 * (4 * self.num_experts).next_multiple_of(16);
+        let shape = LaunchShape::linear(num_pairs.div_ceil(SEGMENT), device.threads()).with_shared(shared_bytes);
+        let args = [ids, counts, pairs_arg, tiles_arg, count, experts, rows, max];
         device.launch(&mut stream.queue, &self.plan, shape, &args)?;
         Ok(ExpertRows { tiles, pairs, num_tiles, tile_rows, gather: 0, scatter: false, is_wide: wide_rows.is_some() })
     }

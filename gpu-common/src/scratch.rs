@@ -37,6 +37,7 @@ pub(crate) enum Slot {
     /// Router logits.
     RouterLogits,
     /// Which expert computes what, and what the experts yield.
+    PairCounts,
     Pairs,
     Tiles,
     Routed,

@@ -24,14 +24,15 @@ pub(super) static FAMILIES: &[Family] = &[
     ] },
     Family { name: "experts", kernels: &[
         KernelParameters { name: "combine_experts", num_bytes: &[8, 8, 8, 8, 4, 4] },
-        KernelParameters { name: "plan_experts", num_bytes: &[8, 8, 8, 4, 4, 4, 4] },
+        KernelParameters { name: "count_experts", num_bytes: &[8, 8, 4, 4] },
+        KernelParameters { name: "plan_experts", num_bytes: &[8, 8, 8, 8, 4, 4, 4, 4] },
     ], images: &[
-        Image { architecture: "sm_80", num_bytes: 24560, zlib: include_bytes!("../../images/experts.sm_80.cubin.z") },
-        Image { architecture: "sm_86", num_bytes: 24560, zlib: include_bytes!("../../images/experts.sm_86.cubin.z") },
-        Image { architecture: "sm_89", num_bytes: 24560, zlib: include_bytes!("../../images/experts.sm_89.cubin.z") },
-        Image { architecture: "sm_90a", num_bytes: 26896, zlib: include_bytes!("../../images/experts.sm_90a.cubin.z") },
-        Image { architecture: "sm_100a", num_bytes: 34608, zlib: include_bytes!("../../images/experts.sm_100a.cubin.z") },
-        Image { architecture: "sm_120a", num_bytes: 35120, zlib: include_bytes!("../../images/experts.sm_120a.cubin.z") },
+        Image { architecture: "sm_80", num_bytes: 49072, zlib: include_bytes!("../../images/experts.sm_80.cubin.z") },
+        Image { architecture: "sm_86", num_bytes: 49072, zlib: include_bytes!("../../images/experts.sm_86.cubin.z") },
+        Image { architecture: "sm_89", num_bytes: 49072, zlib: include_bytes!("../../images/experts.sm_89.cubin.z") },
+        Image { architecture: "sm_90a", num_bytes: 52736, zlib: include_bytes!("../../images/experts.sm_90a.cubin.z") },
+        Image { architecture: "sm_100a", num_bytes: 54008, zlib: include_bytes!("../../images/experts.sm_100a.cubin.z") },
+        Image { architecture: "sm_120a", num_bytes: 55152, zlib: include_bytes!("../../images/experts.sm_120a.cubin.z") },
     ] },
     Family { name: "gate", kernels: &[
         KernelParameters { name: "choose_experts", num_bytes: &[8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4] },

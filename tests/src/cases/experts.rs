@@ -63,6 +63,8 @@ pub(super) fn cases() -> Vec<ExpertsCase> {
     {
         cases.push(ExpertsCase { format: Format::Fp8, routing, top_k, rows, ..base });
     }
+    // More pairs than one block of a GPU sorts.
+    cases.push(ExpertsCase { num_shared: 0, rows: 600, ..base });
     for (num_experts, top_k) in [(1, 1), (8, 8), (64, 6)] {
         cases.push(ExpertsCase { num_experts, top_k, rows: 9, ..base });
     }
