@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use conformance::harness::{Profile, run_all};
+use engine_core::backend::Backend as _;
 use engine_core::quant::QuantisedInputs;
 use engine_core::reference::{ActivationRounding, Numerics};
 use gpu_common::{GpuBackend, GpuOptions};
@@ -16,6 +17,7 @@ fn conforms(options: HostOptions, linears: QuantisedInputs) {
     let gpu_options =
         GpuOptions { quantised_inputs: linears, waves_per_block: WAVES_PER_BLOCK, ..GpuOptions::default() };
     let backend = GpuBackend::new(HostRuntime::new(options), gpu_options).unwrap();
+    assert_eq!(backend.capabilities().quantised_inputs, linears);
     let numerics = Numerics { activations: ActivationRounding::Bf16, linears, ..Numerics::default() };
     let name = format!("gpu-host, waves of {}, order {}, {numerics}", options.wave_size, options.order);
     let report = run_all(&backend, &Profile::new(name, numerics));

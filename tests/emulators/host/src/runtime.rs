@@ -67,7 +67,7 @@ impl HostRuntime {
             total_bytes: 16 << 30,
             free_bytes: 16 << 30,
             max_shared_bytes,
-            fp8: Fp8::None,
+            fp8: Fp8::Ocp,
             has_mma: true,
         };
         Self { info, options, kernels: kernels.map(by_name).collect(), ledger: Ledger::default() }
