@@ -20,13 +20,15 @@ constexpr u32 PER_VEC = F == F32    ? 4
                         : F == INT4 ? 32
                                     : 16;
 
-// e4m3fn: 1 sign, 4 exponent (bias 7) and 3 mantissa bits; 0x7f is NaN. Shifted into place the bits are the value times
-// 2^-120, subnormal or not.
+// e4m3: 1 sign, 4 exponent and 3 mantissa bits. A device has one of two kinds (FP8_IS_FNUZ), and weights come to it in that
+// kind. e4m3fn: exponent bias 7, NaN is 0x7f. e4m3fnuz: bias 8, so that the same bits are half the value, and the only NaN
+// is in the place of -0. Shifted into place the bits are the value times 2^-120 or 2^-119, subnormal or not.
 GK_DEVICE float e4m3_to_float(u32 code) {
   const u32 magnitude = code & 0x7fu;
-  if (magnitude == 0x7fu) return bits_to_float(0x7fc00000u);
-  const float value = bits_to_float(magnitude << 20) * bits_to_float(0x7b800000u);
-  return bits_to_float(float_to_bits(value) | (code & 0x80u) << 24);
+  // 1 or 0, and no condition: devices that need this have no time for branches.
+  const u32 is_nan = FP8_IS_FNUZ ? u32(code == 0x80u) : (magnitude + 1) >> 7;
+  const float value = bits_to_float(magnitude << 20) * bits_to_float(FP8_IS_FNUZ ? 0x7b000000u : 0x7b800000u);
+  return bits_to_float(float_to_bits(value) | is_nan * 0x7fc00000u | (code & 0x80u) << 24);
 }
 
 // Four codes of a word, lowest byte first.
@@ -44,19 +46,32 @@ GK_DEVICE void e4m3_to_floats(u32 word, float* values) {
         : "=f"(values[2 * half]), "=f"(values[2 * half + 1])
         : "h"(u16(word >> 16 * half)));
   }
+#elif defined(__HIP__) && GK_HAS_FP8
+  for (u32 half = 0; half < 2; ++half) {
+    const auto pair = half == 0 ? __builtin_amdgcn_cvt_pk_f32_fp8(word, false) : __builtin_amdgcn_cvt_pk_f32_fp8(word, true);
+    values[2 * half] = pair[0], values[2 * half + 1] = pair[1];
+  }
 #else
   for (u32 i = 0; i < 4; ++i) values[i] = e4m3_to_float(word >> 8 * i & 0xffu);
 #endif
 }
 
-// Nearest e4m3fn code, ties to even, saturating at 448.
+// The largest value that activations are quantised to, with the same bits in both kinds.
+constexpr float FP8_MAX = FP8_IS_FNUZ ? 224.0f : 448.0f;
+
+// Nearest code of the device's kind, ties to even, saturating at FP8_MAX.
 GK_DEVICE u32 float_to_e4m3(float value) {
-  const u32 bits = float_to_bits(value), magnitude = bits & 0x7fffffffu, sign = bits >> 24 & 0x80u;
-  if (magnitude > 0x7f800000u) return 0x7fu;
+  // In e4m3fnuz the code of half the value.
+  const float scaled = FP8_IS_FNUZ ? value * 2.0f : value;
+  const u32 bits = float_to_bits(scaled), magnitude = bits & 0x7fffffffu, sign = bits >> 24 & 0x80u;
+  if (magnitude > 0x7f800000u) return FP8_IS_FNUZ ? 0x80u : 0x7fu;
   // 448.
   if (magnitude >= 0x43e00000u) return sign | 0x7eu;
   // Below 2^-6 codes are multiples of 2^-9; eight of them are the smallest normal, and its code.
-  if (magnitude < 0x3c800000u) return sign | u32(round_even(bits_to_float(magnitude) * 512.0f));
+  if (magnitude < 0x3c800000u) {
+    const u32 code = u32(round_even(bits_to_float(magnitude) * 512.0f));
+    return FP8_IS_FNUZ && code == 0 ? 0u : sign | code;
+  }
   const u32 rounded = magnitude + 0x7ffffu + (magnitude >> 20 & 1u);
   return sign | min(((rounded >> 23) - 120u) << 3 | (rounded >> 20 & 7u), 0x7eu);
 }

@@ -1,4 +1,4 @@
-// The kernel dialect: one source for NVIDIA (NVRTC), AMD (later) and the host, where every GPU thread is a fiber.
+// The kernel dialect: one source for NVIDIA (NVRTC), AMD (clang) and the host, where every GPU thread is a fiber.
 //
 // A kernel is written against this header alone. No vendor header and, on devices, no standard header is included.
 //
@@ -17,13 +17,14 @@
 // holds nothing and the source does not change. A target without such copies loads and stores at once, and has nothing
 // to wait for.
 //
-// Targets differ in what stands between `#if` and `#endif` here and in the tile operations of tile.h, and nowhere else.
+// Targets differ in their headers, in the layout of tiles that these name (layout.h) and in the tile operations that tile.h
+// includes, and nowhere else.
 #pragma once
 
 #if defined(__CUDACC_RTC__)
 #include "target_nvidia.h"
 #elif defined(__HIP__)
-#error "AMD devices: the dialect has no target header for them yet"
+#include "target_amdgpu.h"
 #else
 #include "host/target_host.h"
 #endif
@@ -76,7 +77,7 @@ GK_DEVICE u32 div_up(u32 a, u32 b) { return (a + b - 1) / b; }
 GK_DEVICE float neg_infinity() { return bits_to_float(0xff800000u); }
 
 GK_DEVICE u32 lane() { return thread() % WAVE; }
-GK_DEVICE u32 wave() { return thread() / WAVE; }
+GK_DEVICE u32 wave() { return same_in_wave(thread() / WAVE); }
 GK_DEVICE u32 num_waves() { return num_threads() / WAVE; }
 
 // Sum of one value per lane, in every lane. The order is a butterfly on every target.
@@ -125,5 +126,7 @@ GK_DEVICE float block_max(float value, float* partials) {
 
 GK_DEVICE float sigmoid(float x) { return 1.0f / (1.0f + exp(-x)); }
 GK_DEVICE float silu(float x) { return x / (1.0f + exp(-x)); }
+// The results of two linears are activations, rounded like all of them, before they meet.
+GK_DEVICE float gated(float gate, float up) { return silu(to_float(to_bf16(gate))) * to_float(to_bf16(up)); }
 
 }  // namespace gk

@@ -151,9 +151,7 @@ template <u32 NUM_WEIGHTS>
 GK_DEVICE float wide_result(const WideProduct& p, const float (&sums)[PRODUCT_VALUES], u32 i, u32 col) {
   if (col >= p.n) return 0.0f;
   if constexpr (NUM_WEIGHTS == 1) return sums[i];
-  // Both are activations, rounded like all of them, before they meet.
-  const float gate = to_float(to_bf16(sums[i])), up = to_float(to_bf16(sums[i + PRODUCT_VALUES / 2]));
-  return silu(gate) * up;
+  return gated(sums[i], sums[i + PRODUCT_VALUES / 2]);
 }
 
 // Stores 64 rows of a tile, from `row` of it on.

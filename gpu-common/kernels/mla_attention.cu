@@ -15,6 +15,8 @@ namespace {
 
 // 16-wide tiles of the result that a wave holds: a block has as many waves as the rank takes.
 constexpr u32 COLUMN_TILES = 4;
+// 16-wide tiles of keys that are multiplied without a look at the width.
+constexpr u32 SCORE_COLUMNS = 4;
 
 // The block's shared memory.
 struct Tiles {
@@ -108,18 +110,28 @@ class Attend {
     }
   }
 
+  // Adds the products of some columns to scores.
+  template <u32 LENGTH>
+  GK_DEVICE void multiply(const bf16* queries, const bf16* keys, TileResult (&scores)[SCORE_TILES]) const {
+    const auto right = load_right<LENGTH>(keys, stride_);
+#pragma unroll
+    for (u32 i = 0; i < SCORE_TILES; ++i) mma(scores[i], load_left<LENGTH>(queries + i * TILE * stride_, stride_), right);
+  }
+
   // Scores of the wave's rows and positions, and the largest of each row.
   GK_DEVICE void score(u32 first, const bf16* keys, TileResult (&scores)[SCORE_TILES]) {
 #pragma unroll
     for (u32 i = 0; i < SCORE_TILES; ++i) clear(scores[i]);
     const bf16* own_keys = keys + share_.position_tile * TILE * stride_;
     const bf16* own_queries = tiles_.queries + share_.row(0, 0) * stride_;
-#pragma unroll 4
-    for (u32 k = 0; k < p_.width; k += TILE) {
-      const TileOperand right = load_right(own_keys + k, stride_);
+    u32 k = 0;
+    for (; k + SCORE_COLUMNS * TILE <= p_.width; k += SCORE_COLUMNS * TILE) {
 #pragma unroll
-      for (u32 i = 0; i < SCORE_TILES; ++i) mma(scores[i], load_left(own_queries + i * TILE * stride_ + k, stride_), right);
+      for (u32 i = 0; i < SCORE_COLUMNS; i += BF16_LENGTH) {
+        multiply<BF16_LENGTH>(own_queries + k + i * TILE, own_keys + k + i * TILE, scores);
+      }
     }
+    for (; k < p_.width; k += TILE) multiply<1>(own_queries + k, own_keys + k, scores);
 #pragma unroll
     for (u32 i = 0; i < SCORE_TILES; ++i) {
       float largest[LANE_ROWS];
@@ -193,19 +205,27 @@ class Attend {
 
   // Adds the tile's weighted values to the wave's columns.
   GK_DEVICE void add_values(const bf16* keys) {
-    for (u32 k = 0; k < p_.tile_positions; k += TILE) {
-      TileOperand left[ROW_TILES];
+    u32 k = 0;
+    for (; k + BF16_LENGTH * TILE <= p_.tile_positions; k += BF16_LENGTH * TILE) add_positions<BF16_LENGTH>(keys, k);
+    if constexpr (BF16_LENGTH > 1) {
+      for (; k < p_.tile_positions; k += TILE) add_positions<1>(keys, k);
+    }
+  }
+
+  // The same for some positions, from `k` of the tile on.
+  template <u32 LENGTH>
+  GK_DEVICE void add_positions(const bf16* keys, u32 k) {
+    LongOperand<LENGTH> left[ROW_TILES];
 #pragma unroll
-      for (u32 r = 0; r < ROW_TILES; ++r) {
-        left[r] = load_left(tiles_.weights + r * TILE * weight_stride_ + k, weight_stride_);
-      }
+    for (u32 r = 0; r < ROW_TILES; ++r) {
+      left[r] = load_left<LENGTH>(tiles_.weights + r * TILE * weight_stride_ + k, weight_stride_);
+    }
 #pragma unroll
-      for (u32 c = 0; c < COLUMN_TILES; ++c) {
-        if (first_col(c) >= p_.padded_rank) break;
-        const TileOperand right = load_right_by_k(keys + k * stride_ + first_col(c), stride_);
+    for (u32 c = 0; c < COLUMN_TILES; ++c) {
+      if (first_col(c) >= p_.padded_rank) break;
+      const auto right = load_right_by_k<LENGTH>(keys + k * stride_ + first_col(c), stride_);
 #pragma unroll
-        for (u32 r = 0; r < ROW_TILES; ++r) mma(results_[r][c], left[r], right);
-      }
+      for (u32 r = 0; r < ROW_TILES; ++r) mma(results_[r][c], left[r], right);
     }
   }
 

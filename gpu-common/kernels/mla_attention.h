@@ -1,5 +1,5 @@
 // What attention kernels on the paged latent cache share: which rows and positions a block has, how they come into shared
-// memory, where a lane's values of a tile lie.
+// memory.
 #pragma once
 
 #include "tile.h"
@@ -100,15 +100,6 @@ GK_DEVICE void stage_keys(const Attention& p, const Part& part, u32 first, bf16*
     }
   }
 }
-
-// A lane holds values of LANE_ROWS rows of a tile result, and the LANES_PER_ROW lanes beside each other hold those of the
-// same rows.
-constexpr u32 LANE_ROWS = WAVE == 32 ? 2 : 4;
-constexpr u32 LANES_PER_ROW = WAVE == 32 ? 4 : 16;
-
-// Which of the lane's rows value `i` is of, and which row of the tile that is.
-GK_DEVICE u32 lane_row(u32 i) { return WAVE == 32 ? i / 2 % 2 : i; }
-GK_DEVICE u32 tile_row(u32 lane_row) { return result_row(WAVE == 32 ? 2 * lane_row : lane_row); }
 
 // Over the lanes of a row, in each of them.
 GK_DEVICE float row_max(float value) {

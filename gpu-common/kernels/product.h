@@ -96,12 +96,13 @@ GK_DEVICE void store(const Product& p, u32 row, u32 col, u32 batch, float value)
   }
 }
 
-// The results of two linears are activations, rounded like all of them, before they meet.
-GK_DEVICE float gated(float gate, float up) { return silu(to_float(to_bf16(gate))) * to_float(to_bf16(up)); }
-
 // INT8 codes times INT8 codes are added up in i32.
 template <Format F, Input I>
 constexpr bool IN_INTEGERS = F == INT8 && I == CODES;
+
+// The length of operands that fits the instructions for them.
+template <Format F, Input I>
+constexpr u32 LENGTH_OF = I == VALUES ? BF16_LENGTH : F == FP8 ? FP8_LENGTH : INT8_LENGTH;
 
 // The sums of a tile: what was multiplied since the last scaling, and what was scaled before. Only FP8 is scaled on the
 // way, every FP8_BLOCK columns; the other formats' scales are constant along k, or in the operands.
@@ -115,7 +116,8 @@ class Sums {
     if constexpr (F == FP8) gk::clear(scaled_);
   }
 
-  GK_DEVICE void multiply(const TileOperand& left, const TileOperand& right) {
+  template <u32 LENGTH>
+  GK_DEVICE void multiply(const LongOperand<LENGTH>& left, const LongOperand<LENGTH>& right) {
     if constexpr (I == VALUES) mma(products_, left, right);
     if constexpr (I == CODES && F == FP8) mma_e4m3(products_, left, right);
     if constexpr (I == CODES && F == INT8) mma_int8(products_, left, right);

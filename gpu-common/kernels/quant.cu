@@ -3,7 +3,7 @@
 
 namespace gk {
 
-// e4m3 per row and group of 128 columns, scale = max(amax, 1e-4) / 448; if `ue8m0` is not 0 the scale is rounded up to
+// e4m3 per row and group of 128 columns, scale = max(amax, 1e-4) / FP8_MAX; if `ue8m0` is not 0 the scale is rounded up to
 // a power of two. One wave per group; blocks share the groups of all rows.
 GK_KERNEL quantise_fp8(const bf16* x, u8* codes, float* scales, u32 rows, u32 cols, u32 x_stride, u32 stride,
                        u32 ue8m0) {
@@ -20,7 +20,7 @@ GK_KERNEL quantise_fp8(const bf16* x, u8* codes, float* scales, u32 rows, u32 co
     values[i] = first + col < cols ? to_float(from[col]) : 0.0f;
     amax = max(amax, abs(values[i]));
   }
-  float scale = max(wave_max(amax), 1e-4f) / 448.0f;
+  float scale = max(wave_max(amax), 1e-4f) / FP8_MAX;
   if (ue8m0 != 0) {
     // By bits, so that exact powers of two stay.
     const u32 bits = float_to_bits(scale);

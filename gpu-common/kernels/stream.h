@@ -40,7 +40,7 @@ GK_DEVICE WeightSlices<F> load_weights(const Weights& w, u32 first_n, u32 block)
 #pragma unroll
     for (u32 j = 0; j < SLICE_ROWS; ++j) {
       const u8* row = w.values + u64(min(first_n + slice_row(j), w.n - 1)) * w.row_bytes;
-      slices.vecs[c][j] = col < w.k ? load_vec<Vec16>(row + u64(col) * 16 / PER_VEC<F>) : Vec16{};
+      slices.vecs[c][j] = load_vec_or_zero<Vec16>(row + u64(col) * 16 / PER_VEC<F>, col < w.k, row);
     }
   }
   return slices;
@@ -69,9 +69,10 @@ GK_DEVICE Slices<SLICE_WORDS<F, I>> weight_operands(const Weights& w, const Weig
   return operands;
 }
 
-// The same columns of a tile of x; zeros for rows that are not there, which cost no memory then.
+// The same columns of a tile of x, whose rows from `num_rows` on are not there: zeros.
 template <Format F, Input I>
-GK_DEVICE Slices<SLICE_WORDS<F, I>> x_operands(const Product& p, const u8* const (&rows)[SLICE_ROWS], u32 col) {
+GK_DEVICE Slices<SLICE_WORDS<F, I>> x_operands(const Product& p, const u8* const (&rows)[SLICE_ROWS], u32 num_rows,
+                                               u32 col) {
   constexpr u32 NUM_VECS = SLICE_WORDS<F, I> / 4;
   constexpr u32 ELEMENT_BYTES = I == CODES ? 1 : 2;
   Slices<SLICE_WORDS<F, I>> operands;
@@ -79,8 +80,8 @@ GK_DEVICE Slices<SLICE_WORDS<F, I>> x_operands(const Product& p, const u8* const
   for (u32 j = 0; j < SLICE_ROWS; ++j) {
 #pragma unroll
     for (u32 v = 0; v < NUM_VECS; ++v) {
-      const bool is_there = rows[j] != nullptr && col < p.weights[0].k;
-      const Vec16 vec = is_there ? load_vec<Vec16>(rows[j] + u64(col) * ELEMENT_BYTES + 16 * v) : Vec16{};
+      const bool is_there = slice_row(j) < num_rows && col < p.weights[0].k;
+      const Vec16 vec = load_vec_or_zero<Vec16>(rows[j] + u64(col) * ELEMENT_BYTES + 16 * v, is_there, rows[j]);
 #pragma unroll
       for (u32 i = 0; i < 4; ++i) operands.words[j][4 * v + i] = vec.words[i];
     }
@@ -131,8 +132,8 @@ GK_DEVICE void stream(const Product& p) {
   for (u32 t = 0; t < ROW_TILES; ++t) {
 #pragma unroll
     for (u32 j = 0; j < SLICE_ROWS; ++j) {
-      const u32 row = t * TILE + slice_row(j);
-      rows[t][j] = row < span.count ? x_bytes<I>(p, input_row(p, span.first + row), span.batch) : nullptr;
+      const u32 row = min(t * TILE + slice_row(j), span.count - 1);
+      rows[t][j] = x_bytes<I>(p, input_row(p, span.first + row), span.batch);
     }
   }
   Sums<F, I> sums[NUM_WEIGHTS][ROW_TILES];
@@ -142,6 +143,8 @@ GK_DEVICE void stream(const Product& p) {
     for (u32 t = 0; t < ROW_TILES; ++t) sums[j][t].clear();
   }
 
+  constexpr u32 STEPS = NUM_STEPS<SLICE_WORDS<F, I>>;
+  constexpr u32 LENGTH = STEPS % LENGTH_OF<F, I> == 0 ? LENGTH_OF<F, I> : 1;
   WeightSlices<F> stored[NUM_WEIGHTS], next[NUM_WEIGHTS];
 #pragma unroll
   for (u32 j = 0; j < NUM_WEIGHTS; ++j) next[j] = load_weights<F>(w[j], first_n, wave());
@@ -159,12 +162,12 @@ GK_DEVICE void stream(const Product& p) {
       for (u32 j = 0; j < NUM_WEIGHTS; ++j) left[j] = weight_operands<F, I>(w[j], stored[j], first_n, block, c);
 #pragma unroll
       for (u32 t = 0; t < ROW_TILES; ++t) {
-        const auto right = x_operands<F, I>(p, rows[t], slice_col<F>(block, c));
+        const auto right = x_operands<F, I>(p, rows[t], max(span.count, t * TILE) - t * TILE, slice_col<F>(block, c));
 #pragma unroll
-        for (u32 step = 0; step < NUM_STEPS<SLICE_WORDS<F, I>>; ++step) {
+        for (u32 step = 0; step < STEPS; step += LENGTH) {
 #pragma unroll
           for (u32 j = 0; j < NUM_WEIGHTS; ++j) {
-            sums[j][t].multiply(left_operand(left[j], step), right_operand(right, step));
+            sums[j][t].multiply(left_operand<LENGTH>(left[j], step), right_operand<LENGTH>(right, step));
           }
         }
       }

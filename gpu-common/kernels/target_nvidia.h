@@ -5,6 +5,7 @@
 // No kernel runs in blocks of more than 256 threads; one such block a multiprocessor leaves each thread 255 registers.
 #define GK_KERNEL extern "C" __global__ void __launch_bounds__(256, 1)
 #define GK_EXPORT(name)
+#define GK_LAYOUT MmaLayout
 
 extern __shared__ __align__(16) unsigned char gk_shared_memory[];
 
@@ -18,6 +19,10 @@ using i8 = signed char;
 using i32 = int;
 
 constexpr u32 WAVE = 32;
+// FP8 is e4m3fn, as checkpoints have it.
+constexpr bool FP8_IS_FNUZ = false;
+// Lengths of operands that its matrix instructions take.
+constexpr u32 BF16_LENGTH = 1, FP8_LENGTH = 1, INT8_LENGTH = 1;
 
 GK_DEVICE u32 thread() { return threadIdx.x; }
 GK_DEVICE u32 num_threads() { return blockDim.x; }
@@ -25,6 +30,8 @@ GK_DEVICE u32 block_x() { return blockIdx.x; }
 GK_DEVICE u32 block_y() { return blockIdx.y; }
 GK_DEVICE u32 block_z() { return blockIdx.z; }
 GK_DEVICE u32 grid_x() { return gridDim.x; }
+// A number that is the same in all lanes, for compilers that do not see it.
+GK_DEVICE u32 same_in_wave(u32 number) { return number; }
 
 GK_DEVICE void sync() { __syncthreads(); }
 GK_DEVICE void wave_sync() { __syncwarp(); }
@@ -35,49 +42,15 @@ GK_DEVICE T shuffle_xor(T value, u32 mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);
 }
 
-template <int N>
-GK_DEVICE void wave_sums(float (&values)[N]) {
-#pragma unroll
-  for (int i = 0; i < N; ++i) {
-#pragma unroll
-    for (u32 mask = WAVE / 2; mask != 0; mask /= 2) values[i] += shuffle_xor(values[i], mask);
-  }
-}
-
-template <int N>
-GK_DEVICE void wave_sums(i32 (&values)[N]) {
-#pragma unroll
-  for (int i = 0; i < N; ++i) {
-#pragma unroll
-    for (u32 mask = WAVE / 2; mask != 0; mask /= 2) values[i] += shuffle_xor(values[i], mask);
-  }
-}
-
-GK_DEVICE float wave_max(float value) {
-#pragma unroll
-  for (u32 mask = WAVE / 2; mask != 0; mask /= 2) {
-    const float other = shuffle_xor(value, mask);
-    value = value > other ? value : other;
-  }
-  return value;
-}
-
-// The largest value of the wave and its index; the lowest index on ties. In every lane.
-GK_DEVICE void wave_best(float& value, u32& index) {
-#pragma unroll
-  for (u32 mask = WAVE / 2; mask != 0; mask /= 2) {
-    const float other = shuffle_xor(value, mask);
-    const u32 other_index = shuffle_xor(index, mask);
-    if (other > value || (other == value && other_index < index)) {
-      value = other;
-      index = other_index;
-    }
-  }
-}
-
 template <class V>
 GK_DEVICE V load_vec(const void* from) {
   return *reinterpret_cast<const V*>(from);
+}
+
+// What is at `from`, or zeros where `is_there` is false. `elsewhere` may be read.
+template <class V>
+GK_DEVICE V load_vec_or_zero(const void* from, bool is_there, const void*) {
+  return is_there ? load_vec<V>(from) : V{};
 }
 
 template <class V>
@@ -117,7 +90,6 @@ GK_DEVICE float abs(float x) { return fabsf(x); }
 // To the nearest integer, ties to even.
 GK_DEVICE float round_even(float x) { return rintf(x); }
 
-// `sum` plus the products of four pairs of signed bytes.
-GK_DEVICE i32 dot4(u32 a, u32 b, i32 sum) { return __dp4a(int(a), int(b), sum); }
-
 }  // namespace gk
+
+#include "shuffles.h"

@@ -52,8 +52,8 @@ class Chunk {
     for (u32 i = 0; i < VECS_PER_THREAD<TILED_ROWS * X_VECS>; ++i) {
       const u32 v = i * TILED_THREADS + thread(), col = at + v % X_VECS * X_PER_VEC;
       const u32 row = input_row(p, span.first + min(v / X_VECS, span.count - 1));
-      const u8* from = x_bytes<I>(p, row, span.batch) + u64(col) * (16 / X_PER_VEC);
-      x_[i] = col < p.weights[0].k ? load_vec<Vec16>(from) : Vec16{};
+      const u8* from = x_bytes<I>(p, row, span.batch);
+      x_[i] = load_vec_or_zero<Vec16>(from + u64(col) * (16 / X_PER_VEC), col < p.weights[0].k, from);
     }
 #pragma unroll
     for (u32 i = 0; i < VECS_PER_THREAD<TILED_WEIGHT_ROWS * W_VECS>; ++i) {
@@ -61,7 +61,8 @@ class Chunk {
       const WeightRow row = weight_row<NUM_WEIGHTS>(v / W_VECS);
       const Weights w = weights_of(p, row.which, span.matrix);
       const u32 n = min(row.n, w.n - 1);
-      w_[i] = col < w.k ? load_vec<Vec16>(w.values + u64(n) * w.row_bytes + u64(col) * 16 / PER_VEC<F>) : Vec16{};
+      const u8* from = w.values + u64(n) * w.row_bytes;
+      w_[i] = load_vec_or_zero<Vec16>(from + u64(col) * 16 / PER_VEC<F>, col < w.k, from);
       if constexpr (F == INT4) scales_[i] = scale_at<F>(w, n, col);
     }
   }
@@ -118,6 +119,7 @@ GK_DEVICE void multiply_tiles(const Product& p) {
   Chunk<F, I, NUM_WEIGHTS> chunk;
   chunk.load(p, span, 0);
   const u32 k = p.weights[0].k;
+  constexpr u32 LENGTH = LENGTH_OF<F, I>;
   // Where FP8 codes are widened for the matrix units, more would not fit the registers.
   [[maybe_unused]] constexpr u32 UNROLL = F == FP8 && I == CODES ? 1 : 4;
 #pragma unroll 1
@@ -127,13 +129,13 @@ GK_DEVICE void multiply_tiles(const Product& p) {
     sync();
     chunk.load(p, span, at + STAGED_COLS<I>);
 #pragma unroll UNROLL
-    for (u32 step = 0; step < STAGED_BYTES; step += OPERAND_BYTES) {
-      TileOperand x[2], w[2];
+    for (u32 step = 0; step < STAGED_BYTES; step += LENGTH * OPERAND_BYTES) {
+      LongOperand<LENGTH> x[2], w[2];
 #pragma unroll
       for (u32 i = 0; i < 2; ++i) {
-        x[i] = load_left(staged + (first_row + i * TILE) * STAGED_STRIDE + step, STAGED_STRIDE);
+        x[i] = load_left<LENGTH>(staged + (first_row + i * TILE) * STAGED_STRIDE + step, STAGED_STRIDE);
         const u32 weight_row = TILED_ROWS + first_weight_row + i * NEXT_WEIGHT_ROW;
-        w[i] = load_right(staged + weight_row * STAGED_STRIDE + step, STAGED_STRIDE);
+        w[i] = load_right<LENGTH>(staged + weight_row * STAGED_STRIDE + step, STAGED_STRIDE);
       }
 #pragma unroll
       for (u32 i = 0; i < 4; ++i) sums[i / 2][i % 2].multiply(x[i / 2], w[i % 2]);

@@ -34,7 +34,7 @@ const UNSAFE: &[&str] = &[
     "backend-cpu/src/simd/",
     "backend-cpu/src/grid.rs",
     "backend-wgpu/src/pipeline_cache.rs",
-    "xtask/src/kernels/nvrtc.rs",
+    "xtask/src/kernels/nvidia/nvrtc.rs",
     "tests/emulators/host/src/memory.rs",
     "tests/emulators/host/src/runtime.rs",
     "tests/emulators/host/src/sys.rs",
@@ -61,16 +61,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gpu-host", &["engine-core", "gpu-common"]),
     (
         "conformance",
-        &[
-            "engine-core",
-            "backend-*",
-            "gpu-common",
-            "gpu-host",
-            "ascend-emulator",
-            "cuda-emulator",
-           
-            "bathysphere",
-        ],
+        &["engine-core", "backend-*", "gpu-common", "gpu-host", "ascend-emulator", "cuda-emulator", "bathysphere"],
     ),
     ("emulator-common", &[]),
     ("gpu-emulator", &["emulator-common", "gpu-host"]),

@@ -19,7 +19,7 @@ fn conforms(options: HostOptions, linears: QuantisedInputs) {
     let backend = GpuBackend::new(HostRuntime::new(options), gpu_options).unwrap();
     assert_eq!(backend.capabilities().quantised_inputs, linears);
     let numerics = Numerics { activations: ActivationRounding::Bf16, linears, ..Numerics::default() };
-    let name = format!("gpu-host, waves of {}, order {}, {numerics}", options.wave_size, options.order);
+    let name = format!("gpu-host, {}, order {}, {numerics}", options.profile.name(), options.order);
     let report = run_all(&backend, &Profile::new(name, numerics));
     println!("{report}");
     report.assert_passed();
@@ -27,23 +27,29 @@ fn conforms(options: HostOptions, linears: QuantisedInputs) {
 
 #[test]
 fn waves_of_32_weight_only() {
-    conforms(HostOptions { wave_size: 32, order: 0, ..HostOptions::default() }, QuantisedInputs::NONE);
+    conforms(
+        HostOptions { profile: gpu_host::Profile::Nvidia, order: 0, ..HostOptions::default() },
+        QuantisedInputs::NONE,
+    );
 }
 
 #[test]
 fn waves_of_32_quantised_activations() {
-    conforms(HostOptions { wave_size: 32, order: 1, ..HostOptions::default() }, QuantisedInputs::ALL);
+    conforms(
+        HostOptions { profile: gpu_host::Profile::Nvidia, order: 1, ..HostOptions::default() },
+        QuantisedInputs::ALL,
+    );
 }
 
 #[test]
 fn waves_of_64_weight_only() {
     // The shared memory of a block of AMD's.
-    let options = HostOptions { wave_size: 64, order: 2, max_shared_bytes: 64 << 10 };
+    let options = HostOptions { profile: gpu_host::Profile::Cdna, order: 2, max_shared_bytes: 64 << 10 };
     conforms(options, QuantisedInputs::NONE);
 }
 
 #[test]
 fn waves_of_64_quantised_activations() {
-    let options = HostOptions { wave_size: 64, order: 3, max_shared_bytes: 64 << 10 };
+    let options = HostOptions { profile: gpu_host::Profile::Cdna, order: 3, max_shared_bytes: 64 << 10 };
     conforms(options, QuantisedInputs::ALL);
 }

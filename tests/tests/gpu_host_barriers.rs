@@ -25,15 +25,16 @@ const CASES: [&str; 8] = [
 ];
 
 const ORDERS: [u32; 4] = [0, 1, 2, 3];
-const WAVE_SIZES: [u32; 2] = [32, 64];
+/// Waves of 32 and of 64.
+const PROFILES: [gpu_host::Profile; 2] = [gpu_host::Profile::Nvidia, gpu_host::Profile::Cdna];
 
-/// Says to the test binary that it is a child and what it is to run: file, line, case, order, wave size, by lines.
+/// Says to the test binary that it is a child and what it is to run: file, line, case, order, name of the profile, by lines.
 const TASK: &str = "GPU_HOST_BARRIER_TASK";
 
 /// Failed cases of `prefix`.
-fn num_failures(prefix: &str, order: u32, wave_size: u32) -> usize {
+fn num_failures(prefix: &str, order: u32, profile: gpu_host::Profile) -> usize {
     let options = GpuOptions { quantised_inputs: QuantisedInputs::ALL, waves_per_block: 2, ..GpuOptions::default() };
-    let runtime = HostRuntime::new(HostOptions { wave_size, order, ..HostOptions::default() });
+    let runtime = HostRuntime::new(HostOptions { profile, order, ..HostOptions::default() });
     let backend = GpuBackend::new(runtime, options).unwrap();
     let numerics =
         Numerics { activations: ActivationRounding::Bf16, linears: QuantisedInputs::ALL, ..Numerics::default() };
@@ -46,14 +47,17 @@ fn num_failures(prefix: &str, order: u32, wave_size: u32) -> usize {
 #[test]
 fn without_one_barrier() {
     let Ok(task) = std::env::var(TASK) else { return };
-    let [file, line, case, order, wave_size] = *task.lines().collect::<Vec<_>>() else { panic!("task {task:?}") };
+    let [file, line, case, order, profile] = *task.lines().collect::<Vec<_>>() else { panic!("task {task:?}") };
     skip_barrier(&Barrier { file: file.into(), line: line.parse().unwrap() }).unwrap();
-    assert_eq!(num_failures(case, order.parse().unwrap(), wave_size.parse().unwrap()), 0);
+    assert_eq!(
+        num_failures(case, order.parse().unwrap(), PROFILES.into_iter().find(|found| found.name() == profile).unwrap()),
+        0
+    );
 }
 
 /// True where a child passes. One that dies of a wild address does not.
-fn passes_without(barrier: &Barrier, case: &str, order: u32, wave_size: u32) -> bool {
-    let task = format!("{}\n{}\n{case}\n{order}\n{wave_size}", barrier.file, barrier.line);
+fn passes_without(barrier: &Barrier, case: &str, order: u32, profile: gpu_host::Profile) -> bool {
+    let task = format!("{}\n{}\n{case}\n{order}\n{}", barrier.file, barrier.line, profile.name());
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "without_one_barrier"])
         .env(TASK, task)
@@ -69,7 +73,7 @@ fn reached() -> BTreeMap<Barrier, Vec<&'static str>> {
     for case in CASES {
         // What a thread has seen stays seen, so each case has its own.
         let run = move || {
-            assert_eq!(num_failures(case, 0, 32), 0, "{case} as it is");
+            assert_eq!(num_failures(case, 0, PROFILES[0]), 0, "{case} as it is");
             barriers()
         };
         for barrier in std::thread::spawn(run).join().unwrap() {
@@ -82,14 +86,14 @@ fn reached() -> BTreeMap<Barrier, Vec<&'static str>> {
 #[test]
 fn no_barrier_can_be_left_out() {
     let none = Barrier { file: "none".into(), line: 0 };
-    assert!(passes_without(&none, CASES[0], 0, 32), "a child passes where nothing is left out");
+    assert!(passes_without(&none, CASES[0], 0, PROFILES[0]), "a child passes where nothing is left out");
     let reached = reached();
     let mut unnoticed = Vec::new();
     for (barrier, cases) in &reached {
         let runs = cases.iter().flat_map(|case| ORDERS.map(|order| (*case, order)));
-        let mut runs = runs.flat_map(|(case, order)| WAVE_SIZES.map(|wave_size| (case, order, wave_size)));
-        match runs.find(|(case, order, wave_size)| !passes_without(barrier, case, *order, *wave_size)) {
-            Some((case, order, wave_size)) => println!("{barrier}: order {order}, waves of {wave_size}: {case}"),
+        let mut runs = runs.flat_map(|(case, order)| PROFILES.map(|profile| (case, order, profile)));
+        match runs.find(|(case, order, profile)| !passes_without(barrier, case, *order, *profile)) {
+            Some((case, order, profile)) => println!("{barrier}: order {order}, {}: {case}", profile.name()),
             None => unnoticed.push(barrier.to_string()),
         }
     }

@@ -7,10 +7,10 @@ use engine_core::backend::SequenceStep;
 use engine_core::quant::PrecisionPolicy;
 use engine_core::runner::{Runner, StepOutput, StepRunner, WantedRows};
 use gpu_common::{GpuBackend, GpuOptions};
-use gpu_host::{HostOptions, HostRuntime, Ledger};
+use gpu_host::{HostOptions, HostRuntime, Ledger, Profile};
 
-fn load(mode: GoldenMode, wave_size: u32) -> (Runner<GpuBackend<HostRuntime>>, Ledger) {
-    let runtime = HostRuntime::new(HostOptions { wave_size, ..HostOptions::default() });
+fn load(mode: GoldenMode, profile: Profile) -> (Runner<GpuBackend<HostRuntime>>, Ledger) {
+    let runtime = HostRuntime::new(HostOptions { profile, ..HostOptions::default() });
     let ledger = runtime.ledger();
     let options = GpuOptions { quantised_inputs: mode.quantised_inputs(), waves_per_block: 2, ..GpuOptions::default() };
     let backend = GpuBackend::new(runtime, options).unwrap();
@@ -18,13 +18,13 @@ fn load(mode: GoldenMode, wave_size: u32) -> (Runner<GpuBackend<HostRuntime>>, L
 }
 
 /// Bounds of the rounded modes (docs/numerics.md): half a per cent of perplexity, the noise floor of argmaxes and drafts.
-fn check(mode: GoldenMode, wave_size: u32) {
+fn check(mode: GoldenMode, profile: Profile) {
     let goldens = Goldens::load();
-    let (mut runner, _) = load(mode, wave_size);
+    let (mut runner, _) = load(mode, profile);
     let agreement = argmax_agreement(&goldens, mode, &mut runner);
-    println!("{}, waves of {wave_size}: {agreement:?}", mode.name());
+    println!("{}, {}: {agreement:?}", mode.name(), profile.name());
     let result = heldout(&goldens, mode, ("heldout_kjv.txt", 512), &mut runner);
-    println!("{}, waves of {wave_size}: {result:?}", mode.name());
+    println!("{}, {}: {result:?}", mode.name(), profile.name());
     agreement.assert_within_noise();
     assert!((result.perplexity / result.golden_perplexity - 1.0).abs() < 5e-3, "{result:?}");
     assert!((result.draft_acceptance - result.golden_draft_acceptance).abs() < 0.02, "{result:?}");
@@ -32,18 +32,18 @@ fn check(mode: GoldenMode, wave_size: u32) {
 
 #[test]
 fn bf16_weights() {
-    check(GoldenMode::Bf16WeightsBf16, 32);
+    check(GoldenMode::Bf16WeightsBf16, Profile::Nvidia);
 }
 
 #[test]
 fn fp8_weights_with_quantised_activations() {
-    check(GoldenMode::Fp8WeightsW8A8Absorbed, 64);
+    check(GoldenMode::Fp8WeightsW8A8Absorbed, Profile::Cdna);
 }
 
 /// Scratch memory grows with the largest step, and steps like those before take none.
 #[test]
 fn steady_decoding_allocates_nothing() {
-    let (mut runner, ledger) = load(GoldenMode::Fp8WeightsW8A8Absorbed, 32);
+    let (mut runner, ledger) = load(GoldenMode::Fp8WeightsW8A8Absorbed, Profile::Nvidia);
     let block_tables = [[0, 1, 2, 3], [4, 5, 6, 7]];
     let mut decode = |context_len: usize| {
         let step = |block_table| SequenceStep { tokens: &[7], context_len, block_table };

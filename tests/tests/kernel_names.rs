@@ -1,5 +1,5 @@
-//! Every kernel that the shared half of the GPU backends asks for is in the images of every architecture, and every kernel
-//! in the images is asked for: a name that is spelled differently on the two sides is found here, not by a user.
+//! Every kernel that the shared half of the GPU backends asks for is in the images of every architecture of every vendor, and
+//! every kernel in the images is asked for: a name that is spelled differently on the two sides is found here, not by a user.
 //!
 //! Names are not listed again: a runtime that runs nothing writes down what is asked for while all cases are prepared.
 #![allow(clippy::unwrap_used)]
@@ -143,9 +143,12 @@ fn asked_for() -> Names {
     names.lock().unwrap().clone()
 }
 
-/// Kernels of the images: family, name and architectures.
-fn in_images() -> BTreeMap<(String, String), BTreeSet<String>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../backend-cuda/images/manifest.json");
+/// Crates with images of the shared kernels.
+const BACKENDS: [&str; 2] = ["backend-cuda", "backend-rocm"];
+
+/// Kernels of a backend's images: family, name and architectures.
+fn in_images(backend: &str) -> BTreeMap<(String, String), BTreeSet<String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(backend).join("images/manifest.json");
     let manifest: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let mut found: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
@@ -179,8 +182,10 @@ fn differences(asked: &Names, images: &BTreeMap<(String, String), BTreeSet<Strin
 
 #[test]
 fn kernels_that_are_asked_for_are_those_of_the_images() {
-    let (asked, images) = (asked_for(), in_images());
-    assert_eq!(differences(&asked, &images), Vec::<String>::new());
+    let asked = asked_for();
+    for backend in BACKENDS {
+        assert_eq!(differences(&asked, &in_images(backend)), Vec::<String>::new(), "{backend}");
+    }
 }
 
 #[test]

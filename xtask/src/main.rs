@@ -16,7 +16,7 @@ struct Command {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Compiles the device kernels for NVIDIA ahead of time, into backend-cuda/images.
+    /// Compiles the device kernels for NVIDIA and AMD ahead of time, into backend-cuda/images and backend-rocm/images.
     Kernels(kernels::Options),
 }
 

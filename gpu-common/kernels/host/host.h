@@ -8,11 +8,11 @@
 
 extern "C" {
 
-// One kernel, in one wave size.
+// One kernel, as a device of one profile runs it.
 struct GkHostKernel {
+  const char* profile;
   const char* family;
   const char* name;
-  std::uint32_t wave_size;
   std::uint32_t num_params;
   // Bytes of each parameter.
   const std::uint8_t* param_bytes;
@@ -24,8 +24,8 @@ bool gk_host_kernel(std::size_t index, GkHostKernel* kernel);
 // Runs a kernel to its end on the calling thread. `args` holds the address of each argument's value; their number and
 // sizes are the caller's to check. `order` chooses the order in which threads run: they start ascending (0), descending
 // (1) or shuffled, and in odd orders one wave runs ahead. Returns a gk_host::Status.
-int gk_host_launch(const char* family, const char* name, gk_host::Dim3 grid, gk_host::Dim3 block,
-                   std::uint32_t shared_bytes, void** args, std::uint32_t wave_size, std::uint32_t order);
+int gk_host_launch(const char* profile, const char* family, const char* name, gk_host::Dim3 grid, gk_host::Dim3 block,
+                   std::uint32_t shared_bytes, void** args, std::uint32_t order);
 
 // Barrier number `index` of those that kernels launched by the calling thread have come to, or false past the last one.
 bool gk_host_barrier(std::size_t index, const char** file, std::uint32_t* line);

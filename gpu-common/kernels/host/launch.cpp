@@ -20,14 +20,14 @@ constexpr std::uint32_t MAX_SHARED_BYTES = 227 << 10;
 
 thread_local std::string last_error;
 
-const Kernel* find(const std::string& family, const std::string& name, std::uint32_t wave_size) {
-  using Key = std::tuple<std::string, std::string, std::uint32_t>;
+const Kernel* find(const std::string& profile, const std::string& family, const std::string& name) {
+  using Key = std::tuple<std::string, std::string, std::string>;
   static const std::map<Key, const Kernel*> by_name = [] {
     std::map<Key, const Kernel*> by_name;
-    for (const Kernel& kernel : kernels()) by_name[{kernel.family, kernel.name, kernel.wave_size}] = &kernel;
+    for (const Kernel& kernel : kernels()) by_name[{kernel.profile, kernel.family, kernel.name}] = &kernel;
     return by_name;
   }();
-  const auto found = by_name.find({family, name, wave_size});
+  const auto found = by_name.find({profile, family, name});
   return found == by_name.end() ? nullptr : found->second;
 }
 
@@ -48,17 +48,18 @@ using namespace gk_host;
 bool gk_host_kernel(std::size_t index, GkHostKernel* kernel) {
   if (index >= kernels().size()) return false;
   const Kernel& found = kernels()[index];
-  *kernel = {found.family, found.name, found.wave_size, std::uint32_t(found.param_bytes.size()),
+  *kernel = {found.profile, found.family, found.name, std::uint32_t(found.param_bytes.size()),
              found.param_bytes.data()};
   return true;
 }
 
-int gk_host_launch(const char* family, const char* name, Dim3 grid, Dim3 block, std::uint32_t shared_bytes, void** args,
-                   std::uint32_t wave_size, std::uint32_t order) {
-  const Kernel* kernel = find(family, name, wave_size);
+int gk_host_launch(const char* profile, const char* family, const char* name, Dim3 grid, Dim3 block,
+                   std::uint32_t shared_bytes, void** args, std::uint32_t order) {
+  const Kernel* kernel = find(profile, family, name);
   if (kernel == nullptr) {
-    return fail(STATUS_UNKNOWN_KERNEL, name, std::string("no such kernel in family ") + family);
+    return fail(STATUS_UNKNOWN_KERNEL, name, std::string("no such kernel in family ") + family + " for " + profile);
   }
+  const std::uint32_t wave_size = kernel->wave_size;
   const bool has_blocks = grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.y < 65536 && grid.z < 65536;
   const bool has_waves =
       block.x > 0 && block.x <= MAX_THREADS && block.x % wave_size == 0 && block.y == 1 && block.z == 1;

@@ -26,6 +26,7 @@ class Entry<Kernel> {
 };
 
 struct Kernel {
+  const char* profile;
   const char* family;
   const char* name;
   std::uint32_t wave_size;
@@ -38,8 +39,8 @@ std::vector<Kernel>& kernels();
 
 struct Registration {
   template <class E>
-  Registration(const char* family, const char* name, std::uint32_t wave_size, E) {
-    kernels().push_back({family, name, wave_size, &E::call, E::param_bytes()});
+  Registration(const char* profile, const char* family, const char* name, std::uint32_t wave_size, E) {
+    kernels().push_back({profile, family, name, wave_size, &E::call, E::param_bytes()});
   }
 };
 

@@ -8,21 +8,17 @@
 #include "block.h"
 #include "registry.h"
 
-#ifndef GK_WAVE
-#error "compile kernels for the host with -DGK_WAVE=32 or 64"
-#endif
-
-// Both wave sizes are linked into one program, so each has its own namespace.
-#if GK_WAVE == 32
-#define gk gk_wave32
-#else
-#define gk gk_wave64
+// The host plays a device of a profile (tests/emulators/host/src/profile.rs), and all profiles are linked into one program.
+// What is compiled for one is told its name (GK_PROFILE), its namespace (gk is defined to be another word), its GK_WAVE,
+// GK_LAYOUT (layout.h) and GK_IS_FNUZ, and the lengths of operands that it multiplies (GK_LENGTHS: bf16, FP8, INT8).
+#if !defined(GK_PROFILE) || !defined(gk)
+#error "compile kernels for the host as a profile asks for"
 #endif
 
 #define GK_DEVICE inline
 #define GK_KERNEL static void
 #define GK_EXPORT(name) \
-  static const gk_host::Registration registration_of_##name(GK_FAMILY, #name, GK_WAVE, gk_host::Entry<&name>());
+  static const gk_host::Registration registration_of_##name(GK_PROFILE, GK_FAMILY, #name, GK_WAVE, gk_host::Entry<&name>());
 
 namespace gk {
 
@@ -34,6 +30,9 @@ using i8 = std::int8_t;
 using i32 = std::int32_t;
 
 constexpr u32 WAVE = GK_WAVE;
+constexpr bool FP8_IS_FNUZ = GK_IS_FNUZ;
+constexpr u32 LENGTHS[] = {GK_LENGTHS};
+constexpr u32 BF16_LENGTH = LENGTHS[0], FP8_LENGTH = LENGTHS[1], INT8_LENGTH = LENGTHS[2];
 
 inline u32 thread() { return gk_host::block->thread(); }
 inline u32 num_threads() { return gk_host::block->num_threads(); }
@@ -41,6 +40,7 @@ inline u32 block_x() { return gk_host::block->index().x; }
 inline u32 block_y() { return gk_host::block->index().y; }
 inline u32 block_z() { return gk_host::block->index().z; }
 inline u32 grid_x() { return gk_host::block->grid().x; }
+inline u32 same_in_wave(u32 number) { return number; }
 
 // The default arguments are those of the caller.
 inline void sync(const char* file = __builtin_FILE(), u32 line = __builtin_LINE()) {
@@ -123,6 +123,13 @@ inline V load_vec(const void* from) {
   return value;
 }
 
+// What is at `from`, or zeros where `is_there` is false. `elsewhere` may be read.
+template <class V>
+inline V load_vec_or_zero(const void* from, bool is_there, const void* elsewhere) {
+  const V value = load_vec<V>(is_there ? from : elsewhere);
+  return is_there ? value : V{};
+}
+
 template <class V>
 inline void store_vec(void* to, const V& value) {
   gk_host::block->check_alignment(to, alignof(V));
@@ -163,11 +170,5 @@ inline float sqrt(float x) { return std::sqrt(x); }
 inline float abs(float x) { return std::fabs(x); }
 // To the nearest integer, ties to even.
 inline float round_even(float x) { return std::nearbyint(x); }
-
-// `sum` plus the products of four pairs of signed bytes.
-inline i32 dot4(u32 a, u32 b, i32 sum) {
-  for (u32 shift = 0; shift < 32; shift += 8) sum += i32(i8(a >> shift)) * i32(i8(b >> shift));
-  return sum;
-}
 
 }  // namespace gk

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::Vendor;
 use super::manifest::{FamilyImages, ImageEntry, Manifest};
 
 /// A breach of a gate that is known and has a reason.
@@ -14,6 +15,15 @@ pub(super) struct Allowed {
 }
 
 impl Allowed {
+    pub(super) const fn new(
+        kernel: &'static str,
+        architecture: &'static str,
+        bytes: u32,
+        reason: &'static str,
+    ) -> Self {
+        Self { kernel, architecture, bytes, reason }
+    }
+
     /// True where a kernel may use local memory on an architecture; how much is [`breaches`]' business.
     pub(super) fn covers(allowed: &[Self], kernel: &str, architecture: &str) -> bool {
         allowed.iter().any(|entry| entry.kernel == kernel && entry.architecture == architecture)
@@ -25,11 +35,8 @@ impl Allowed {
     }
 }
 
-/// Every entry is needed: one that nothing makes use of is a breach itself.
-pub(super) const ALLOWED: &[Allowed] = &[];
-
 /// Everything that is wrong with a build; empty is good.
-pub(super) fn breaches(manifest: &Manifest, allowed: &[Allowed]) -> Vec<String> {
+pub(super) fn breaches(manifest: &Manifest, vendor: Vendor, allowed: &[Allowed]) -> Vec<String> {
     let mut found = Vec::new();
     let mut used = BTreeSet::new();
     for family in &manifest.families {
@@ -48,7 +55,7 @@ pub(super) fn breaches(manifest: &Manifest, allowed: &[Allowed]) -> Vec<String> 
                         continue;
                     }
                     Some((_, entry)) => format!("at most {} are allowed ({})", entry.bytes, entry.reason),
-                    None => "it must keep to registers, or have an entry with a reason in gates.rs".into(),
+                    None => "it must keep to registers, or have an entry with a reason in allowed.rs".into(),
                 };
                 found.push(format!(
                     "{} on {}: {} bytes of stack, {} bytes of spills, {} registers; {rule}",
@@ -60,6 +67,7 @@ pub(super) fn breaches(manifest: &Manifest, allowed: &[Allowed]) -> Vec<String> 
                 ));
             }
         }
+        found.extend(family.images.iter().flat_map(|image| too_much_shared_memory(vendor, image)));
         found.extend(differing_parameters(family));
         found.extend(missing_kernels(family));
     }
@@ -73,6 +81,15 @@ pub(super) fn breaches(manifest: &Manifest, allowed: &[Allowed]) -> Vec<String> 
     }
     found.extend(names_used_twice(manifest));
     found
+}
+
+/// What is fixed fits into a block. What a launch asks for beside it is its own business.
+fn too_much_shared_memory(vendor: Vendor, image: &ImageEntry) -> Vec<String> {
+    let most = vendor.max_shared_bytes(&image.architecture);
+    let above = image.kernels.iter().filter(|kernel| kernel.resources.shared_bytes > most);
+    let breach =
+        |name: &str, bytes| format!("{name} on {}: {bytes} bytes of shared memory, at most {most}", image.architecture);
+    above.map(|kernel| breach(&kernel.name, kernel.resources.shared_bytes)).collect()
 }
 
 /// A kernel has the same parameters on every architecture: one launcher serves them all.
@@ -123,16 +140,15 @@ fn names_used_twice(manifest: &Manifest) -> Vec<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::super::log::Resources;
-    use super::super::manifest::{Compiler, KernelEntry};
+    use super::super::manifest::{Compiler, KernelEntry, Resources};
     use super::*;
 
     fn manifest(kernels: &[(&str, &str, Resources, Vec<u32>)]) -> Manifest {
         let images = ["sm_80", "sm_90a"].map(|architecture| ImageEntry {
             architecture: architecture.into(),
             file: format!("f.{architecture}.cubin.z"),
-            cubin_bytes: 1,
-            cubin_sha256: String::new(),
+            image_bytes: 1,
+            image_sha256: String::new(),
             kernels: kernels
                 .iter()
                 .filter(|(on, ..)| *on == architecture)
@@ -155,13 +171,17 @@ mod tests {
         manifest(&[("sm_80", name, Resources::default(), vec![8]), ("sm_90a", name, resources, vec![8])])
     }
 
+    fn judged(manifest: &Manifest, allowed: &[Allowed]) -> Vec<String> {
+        breaches(manifest, Vendor::Nvidia, allowed)
+    }
+
     fn only(found: Vec<String>, words: &str) {
         assert!(found.len() == 1 && found[0].contains(words), "{found:?}");
     }
 
     #[test]
     fn what_keeps_to_registers_passes() {
-        assert!(breaches(&on_both("a", Resources { registers: 40, ..Resources::default() }), &[]).is_empty());
+        assert!(judged(&on_both("a", Resources { registers: 40, ..Resources::default() }), &[]).is_empty());
     }
 
     #[test]
@@ -169,29 +189,36 @@ mod tests {
         for resources in
             [Resources { spill_bytes: 4, ..Resources::default() }, Resources { stack_bytes: 8, ..Resources::default() }]
         {
-            only(breaches(&on_both("a", resources), &[]), "a on sm_90a");
+            only(judged(&on_both("a", resources), &[]), "a on sm_90a");
         }
+    }
+
+    #[test]
+    fn shared_memory_has_the_devices_limit() {
+        let takes = |shared_bytes| on_both("a", Resources { shared_bytes, ..Resources::default() });
+        assert!(judged(&takes(48 << 10), &[]).is_empty());
+        only(judged(&takes(49 << 10), &[]), "50176 bytes of shared memory, at most 49152");
     }
 
     #[test]
     fn what_is_allowed_is_bounded_and_needed() {
         let allowed = [Allowed::entry("a", "sm_90a", 8)];
         let spills = |spill_bytes| on_both("a", Resources { spill_bytes, ..Resources::default() });
-        assert!(breaches(&spills(8), &allowed).is_empty());
-        only(breaches(&spills(12), &allowed).into_iter().take(1).collect(), "at most 8 are allowed (why)");
-        only(breaches(&spills(0), &allowed), "remove the entry");
+        assert!(judged(&spills(8), &allowed).is_empty());
+        only(judged(&spills(12), &allowed).into_iter().take(1).collect(), "at most 8 are allowed (why)");
+        only(judged(&spills(0), &allowed), "remove the entry");
     }
 
     #[test]
     fn a_kernel_that_an_architecture_lacks_is_a_breach() {
-        only(breaches(&manifest(&[("sm_80", "a", Resources::default(), vec![])]), &[]), "a is missing on sm_90a");
+        only(judged(&manifest(&[("sm_80", "a", Resources::default(), vec![])]), &[]), "a is missing on sm_90a");
     }
 
     #[test]
     fn parameters_that_depend_on_the_architecture_are_a_breach() {
         let fits = Resources::default();
         let differing = manifest(&[("sm_80", "a", fits, vec![8]), ("sm_90a", "a", fits, vec![8, 4])]);
-        only(breaches(&differing, &[]), "[8, 4] bytes on sm_90a");
+        only(judged(&differing, &[]), "[8, 4] bytes on sm_90a");
     }
 
     #[test]
@@ -199,6 +226,6 @@ mod tests {
         let mut twice = on_both("a", Resources::default());
         let again = FamilyImages { family: "g".into(), ..twice.families[0].clone() };
         twice.families.push(again);
-        only(breaches(&twice, &[]), "defined in g");
+        only(judged(&twice, &[]), "defined in g");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::gates::Allowed;
 
-/// Mnemonics with their modifiers (`HMMA.16816.F32.BF16`) of an image's kernels, and how often each occurs.
+/// Mnemonics with their modifiers (`HMMA.16816.F32.BF16`, `v_mfma_f32_16x16x16_bf16`) of an image's kernels, and how often each occurs.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Instructions {
     pub(super) kernels: BTreeMap<String, BTreeMap<String, u32>>,
@@ -12,7 +12,7 @@ pub(super) struct Instructions {
 
 /// Which kernels a rule is about.
 #[derive(Debug, Clone, Copy)]
-enum Kernels {
+pub(super) enum Kernels {
     All,
     EndingIn(&'static [&'static str]),
     StartingWith(&'static str),
@@ -20,109 +20,26 @@ enum Kernels {
 
 /// What a rule says about an instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     Required,
-    /// Unless the kernel has an entry in [`ALLOWED`](super::gates::ALLOWED).
+    /// Unless the kernel has an entry in [`allowed`](super::allowed).
     Forbidden,
 }
 
 /// One rule. `words` are the mnemonic and modifiers that must follow it, in this order, others between them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rule {
-    kernels: Kernels,
+    pub(super) kernels: Kernels,
     /// Where it holds; empty: everywhere.
-    architectures: &'static [&'static str],
-    verdict: Verdict,
-    words: &'static [&'static str],
-    reason: &'static str,
+    pub(super) architectures: &'static [&'static str],
+    pub(super) verdict: Verdict,
+    pub(super) words: &'static [&'static str],
+    pub(super) reason: &'static str,
 }
-
-/// Products of bf16 values, of INT8 codes and of FP8 codes that go through tile.h.
-const BF16_PRODUCTS: &[&str] = &["a16_s16", "a16_s32", "a16_t64"];
-const INT8_PRODUCTS: &[&str] = &["int8_a8_s16", "int8_a8_s32", "int8_a8_t64"];
-const FP8_PRODUCTS: &[&str] = &["fp8_a8_s16", "fp8_a8_s32", "fp8_a8_t64"];
-/// Those whose matrix units take FP8 in `mma.sync`; on the others codes are widened.
-const FP8_UNITS: &[&str] = &["sm_89", "sm_120a"];
-const NO_FP8_UNITS: &[&str] = &["sm_80", "sm_86", "sm_90a", "sm_100a"];
-/// Kernels of hopper_gemm.cu.
-const WGMMA: &[&str] = &["_wgmma64", "_wgmma128", "_wgmma256"];
-
-pub(super) const RULES: &[Rule] = &[
-    Rule {
-        kernels: Kernels::All,
-        architectures: &[],
-        verdict: Verdict::Forbidden,
-        words: &["LDL"],
-        reason: "a load from local memory: registers ran out, or an array is indexed at run time",
-    },
-    Rule {
-        kernels: Kernels::All,
-        architectures: &[],
-        verdict: Verdict::Forbidden,
-        words: &["STL"],
-        reason: "a store to local memory: registers ran out, or an array is indexed at run time",
-    },
-    Rule {
-        kernels: Kernels::EndingIn(BF16_PRODUCTS),
-        architectures: &[],
-        verdict: Verdict::Required,
-        words: &["HMMA", "16816", "F32", "BF16"],
-        reason: "bf16 is multiplied by the tensor cores",
-    },
-    Rule {
-        kernels: Kernels::EndingIn(INT8_PRODUCTS),
-        architectures: &[],
-        verdict: Verdict::Required,
-        words: &["IMMA", "16832", "S8", "S8"],
-        reason: "INT8 codes are multiplied by the tensor cores",
-    },
-    Rule {
-        kernels: Kernels::EndingIn(FP8_PRODUCTS),
-        architectures: FP8_UNITS,
-        verdict: Verdict::Required,
-        words: &["QMMA", "16832", "F32", "E4M3", "E4M3"],
-        reason: "FP8 codes are multiplied by the tensor cores as they are",
-    },
-    Rule {
-        kernels: Kernels::EndingIn(FP8_PRODUCTS),
-        architectures: NO_FP8_UNITS,
-        verdict: Verdict::Required,
-        words: &["HMMA", "16816", "F32"],
-        reason: "widened FP8 codes are multiplied by the tensor cores",
-    },
-    Rule {
-        kernels: Kernels::StartingWith("attend_r"),
-        architectures: &[],
-        verdict: Verdict::Required,
-        words: &["HMMA", "16816", "F32", "BF16"],
-        reason: "attention multiplies tiles by the tensor cores",
-    },
-    Rule {
-        kernels: Kernels::EndingIn(WGMMA),
-        architectures: &[],
-        verdict: Verdict::Required,
-        words: &["QGMMA", "F32", "E4M3", "E4M3"],
-        reason: "FP8 is multiplied by a warpgroup's tensor cores, not widened",
-    },
-    Rule {
-        kernels: Kernels::EndingIn(WGMMA),
-        architectures: &[],
-        verdict: Verdict::Required,
-        words: &["UTMALDG", "2D"],
-        reason: "operands come by bulk copies",
-    },
-    Rule {
-        kernels: Kernels::StartingWith("attend_r"),
-        architectures: &[],
-        verdict: Verdict::Required,
-        words: &["LDGSTS"],
-        reason: "attention copies the next positions past the registers while it computes with these",
-    },
-];
 
 impl Instructions {
     /// Reads what `nvdisasm -c` writes: a section `.text.KERNEL` per kernel, an instruction a line.
-    pub(super) fn parse(text: &str) -> Self {
+    pub(super) fn of_cubin(text: &str) -> Self {
         let mut found = Self::default();
         let mut kernel: Option<&mut BTreeMap<String, u32>> = None;
         for line in text.lines() {
@@ -154,7 +71,7 @@ fn mnemonic(line: &str) -> Option<&str> {
 }
 
 fn has_words(mnemonic: &str, words: &[&str]) -> bool {
-    let mut parts = mnemonic.split('.');
+    let mut parts = mnemonic.split(['.', '_']);
     words.first().is_some_and(|first| parts.next() == Some(first))
         && words[1..].iter().all(|word| parts.any(|part| part == *word))
 }
@@ -215,6 +132,7 @@ pub(super) fn idle_rules<'a>(images: impl Iterator<Item = &'a Instructions> + Cl
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use super::super::rules;
     use super::*;
 
     /// As nvdisasm 13.5 writes it, shortened.
@@ -250,18 +168,18 @@ linear_bf16_a16_s16:
 
     #[test]
     fn mnemonics_are_counted_per_kernel() {
-        let found = Instructions::parse(TWO_KERNELS);
+        let found = Instructions::of_cubin(TWO_KERNELS);
         assert_eq!(found.kernels.keys().collect::<Vec<_>>(), ["add", "linear_bf16_a16_s16"]);
         assert_eq!(found.kernels["add"], BTreeMap::from([("EXIT".to_owned(), 1)]));
         let tile = &found.kernels["linear_bf16_a16_s16"];
         assert_eq!((tile["HMMA.16816.F32.BF16"], tile["IMAD.SHL.U32"], tile.len()), (2, 1, 4));
-        assert!(breaches("sm_90a", &found, RULES, &[]).is_empty());
-        assert!(table(&found, RULES).contains(&("HMMA.16816.F32.BF16".to_owned(), 2)));
+        assert!(breaches("sm_90a", &found, rules::NVIDIA, &[]).is_empty());
+        assert!(table(&found, rules::NVIDIA).contains(&("HMMA.16816.F32.BF16".to_owned(), 2)));
     }
 
     #[test]
     fn every_rule_finds_its_breach() {
-        for rule in RULES {
+        for rule in rules::NVIDIA.iter().chain(rules::AMD) {
             let kernel = match rule.kernels {
                 Kernels::All => "add".to_owned(),
                 Kernels::EndingIn(ends) => format!("linear_{}", ends[0]),
@@ -294,14 +212,14 @@ linear_bf16_a16_s16:
     fn an_allowed_kernel_may_use_local_memory_on_its_architecture_alone() {
         let allowed = [Allowed::entry("a", "sm_100a", 8)];
         let spilled = image("a", &["STL", "LDL.LU"]);
-        assert!(breaches("sm_100a", &spilled, RULES, &allowed).is_empty());
-        assert_eq!(breaches("sm_90a", &spilled, RULES, &allowed).len(), 2);
+        assert!(breaches("sm_100a", &spilled, rules::NVIDIA, &allowed).is_empty());
+        assert_eq!(breaches("sm_90a", &spilled, rules::NVIDIA, &allowed).len(), 2);
     }
 
     #[test]
     fn a_rule_about_no_kernel_is_a_breach() {
-        let tiles = Instructions::parse(TWO_KERNELS);
-        let rules: Vec<Rule> = RULES.iter().copied().filter(|rule| rule.words[0] == "HMMA").collect();
+        let tiles = Instructions::of_cubin(TWO_KERNELS);
+        let rules: Vec<Rule> = rules::NVIDIA.iter().copied().filter(|rule| rule.words[0] == "HMMA").collect();
         let idle = idle_rules([&tiles].into_iter(), &rules);
         assert!(idle.len() == 2 && idle[0].contains("fp8_a8") && idle[1].contains("attend_r"), "{idle:?}");
         let (attention, codes) = (image("attend_r4", &[]), image("linear_fp8_a8_t64", &[]));

@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::log::Resources;
-
 /// All images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Manifest {
@@ -18,9 +16,9 @@ pub(super) struct Manifest {
 /// Which compiler made the images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Compiler {
-    /// As NVRTC states it.
+    /// As it states it.
     pub(super) version: String,
-    /// Of the library's file: builds of one version are told apart by it.
+    /// Of the file of the library or program: builds of one version are told apart by it.
     pub(super) library_sha256: String,
 }
 
@@ -30,7 +28,7 @@ pub(super) struct FamilyImages {
     pub(super) family: String,
     /// Of the source and of all it includes.
     pub(super) source_sha256: String,
-    /// In the order of [`ARCHITECTURES`](super::ARCHITECTURES), of which a family may have one alone.
+    /// In the order of [`Vendor::architectures`](super::Vendor::architectures), of which a family may have one alone.
     pub(super) images: Vec<ImageEntry>,
 }
 
@@ -47,9 +45,9 @@ pub(super) struct ImageEntry {
     pub(super) architecture: String,
     /// Name of the compressed file.
     pub(super) file: String,
-    pub(super) cubin_bytes: usize,
+    pub(super) image_bytes: usize,
     /// Of the uncompressed image.
-    pub(super) cubin_sha256: String,
+    pub(super) image_sha256: String,
     pub(super) kernels: Vec<KernelEntry>,
 }
 
@@ -61,6 +59,28 @@ pub(super) struct KernelEntry {
     pub(super) parameters: Vec<u32>,
     #[serde(flatten)]
     pub(super) resources: Resources,
+}
+
+/// What one kernel takes on one architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Resources {
+    /// Per thread; those of AMD's vector registers.
+    pub(super) registers: u32,
+    /// Bytes of what was moved elsewhere because registers ran out.
+    pub(super) spill_bytes: u32,
+    /// Bytes of memory per thread beside registers.
+    pub(super) stack_bytes: u32,
+    /// Bytes of static shared memory per block.
+    pub(super) shared_bytes: u32,
+    /// Of NVIDIA's blocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) barriers: Option<u32>,
+    /// Of AMD's waves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) scalar_registers: Option<u32>,
+    /// Waves of AMD's that a SIMD can hold at once, as far as registers go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) waves: Option<u32>,
 }
 
 impl Manifest {
@@ -76,8 +96,8 @@ impl Manifest {
             );
             for (i, image) in family.images.iter().enumerate() {
                 text += &format!(
-                    "      {{\"architecture\": {:?}, \"file\": {:?}, \"cubin_bytes\": {}, \"cubin_sha256\": {:?}, \"kernels\": [\n",
-                    image.architecture, image.file, image.cubin_bytes, image.cubin_sha256
+                    "      {{\"architecture\": {:?}, \"file\": {:?}, \"image_bytes\": {}, \"image_sha256\": {:?}, \"kernels\": [\n",
+                    image.architecture, image.file, image.image_bytes, image.image_sha256
                 );
                 for (k, kernel) in image.kernels.iter().enumerate() {
                     let comma = if k + 1 == image.kernels.len() { "" } else { "," };
@@ -107,9 +127,9 @@ mod tests {
         };
         let image = |architecture: &str| ImageEntry {
             architecture: architecture.into(),
-            file: "norm.cubin.z".into(),
-            cubin_bytes: 5,
-            cubin_sha256: "ab".into(),
+            file: "norm.z".into(),
+            image_bytes: 5,
+            image_sha256: "ab".into(),
             kernels: vec![kernel("a"), kernel("b")],
         };
         let family = |family: &str| FamilyImages {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use super::KernelsError;
+use super::{KernelsError, Vendor};
 
 /// A family's source and everything it includes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,15 +14,6 @@ pub(super) struct Family {
     pub(super) text: String,
     /// Included files by the name they are included by.
     pub(super) headers: BTreeMap<String, String>,
-}
-
-/// Families that use what one architecture alone has. All others are compiled for every one.
-const OF_ONE_ARCHITECTURE: [(&str, [&str; 1]); 1] = [("hopper_gemm", ["sm_90a"])];
-
-/// What a family is compiled for.
-pub(super) fn architectures(family: &str) -> &'static [&'static str] {
-    let own = OF_ONE_ARCHITECTURE.iter().find(|(name, _)| *name == family);
-    own.map_or(&super::ARCHITECTURES, |(_, architecture)| architecture)
 }
 
 impl Family {
@@ -38,14 +29,15 @@ impl Family {
     }
 }
 
-/// Reads every `.cu` file of a folder, in order of names.
-pub(super) fn read(folder: &Path) -> Result<Vec<Family>, KernelsError> {
+/// Reads every `.cu` file of a folder that is for a vendor's devices, in order of names.
+pub(super) fn read(folder: &Path, vendor: Vendor) -> Result<Vec<Family>, KernelsError> {
     let of_folder = |error| KernelsError::File { path: folder.into(), error };
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(of_folder)? {
         let name = entry.map_err(of_folder)?.file_name().to_string_lossy().into_owned();
         names.extend(name.strip_suffix(".cu").map(str::to_owned));
     }
+    names.retain(|name| !vendor.architectures_of(name).is_empty());
     names.sort();
     names
         .into_iter()
@@ -53,29 +45,28 @@ pub(super) fn read(folder: &Path) -> Result<Vec<Family>, KernelsError> {
             let path = folder.join(format!("{name}.cu"));
             let text = fs::read_to_string(&path).map_err(|error| KernelsError::File { path: path.clone(), error })?;
             let mut family = Family { headers: BTreeMap::new(), name, text };
-            collect_headers(folder, &family.file_name(), &family.text, &mut family.headers)?;
+            collect_headers(folder, vendor, (&family.file_name(), &family.text), &mut family.headers)?;
             Ok(family)
         })
         .collect()
 }
 
-/// Adds what `text` includes, and what that includes. Files of the host build (`host/…`) are behind a condition that no
-/// device compilation meets; they are left out, so that one of them reaching a device is a compile error.
+/// Adds what a file includes, given its name and text, and what that includes.
 fn collect_headers(
     folder: &Path,
-    file: &str,
-    text: &str,
+    vendor: Vendor,
+    (file, text): (&str, &str),
     headers: &mut BTreeMap<String, String>,
 ) -> Result<(), KernelsError> {
     for included in includes(text) {
-        if included.starts_with("host/") || headers.contains_key(included) {
+        if !vendor.includes(included) || headers.contains_key(included) {
             continue;
         }
         let Ok(header) = fs::read_to_string(folder.join(included)) else {
             return Err(KernelsError::Include { file: file.into(), included: included.into() });
         };
         headers.insert(included.to_owned(), header.clone());
-        collect_headers(folder, included, &header, headers)?;
+        collect_headers(folder, vendor, (included, &header), headers)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::manifest::{FamilyImages, Manifest};
 
-/// The text of `backend-cuda/src/images/embedded.rs`.
+/// The text of a backend's `src/images/embedded.rs`.
 pub(super) fn rust(manifest: &Manifest) -> String {
     let mut text = String::from(
         "//! Device images and the parameters of their kernels. Written by `cargo xtask kernels`.\n\n\
@@ -20,7 +20,7 @@ pub(super) fn rust(manifest: &Manifest) -> String {
         for image in &family.images {
             text += &format!(
                 "        Image {{ architecture: {:?}, num_bytes: {}, zlib: include_bytes!(\"../../images/{}\") }},\n",
-                image.architecture, image.cubin_bytes, image.file
+                image.architecture, image.image_bytes, image.file
             );
         }
         text += "    ] },\n";

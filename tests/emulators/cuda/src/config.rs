@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use cubin::Image;
 use emulator_common::config::{Common, Variables, take, variables};
 use gpu_emulator::module::{Kernel, Module};
-use gpu_emulator::{Config, Failure, Gpu, HostKernels, Limits, Outcome, Slot, status};
+use gpu_emulator::{Config, Failure, Gpu, HostKernels, Limits, Outcome, Profile, Slot, status};
 
 use crate::abi::status_name;
 use crate::tensor_map;
@@ -45,7 +45,7 @@ pub(crate) const DEFAULT_SHARED_BYTES: u32 = 48 << 10;
 pub(crate) const WAVE_SIZE: u32 = 32;
 
 static DRIVER_OF_THE_PROCESS: Slot<Cuda> = Slot::new();
-static KERNELS: HostKernels = HostKernels::new(WAVE_SIZE);
+static KERNELS: HostKernels = HostKernels::new(Profile::Nvidia);
 
 impl Gpu for Cuda {
     const EMULATOR: &'static str = "cuda-emulator";

@@ -3,31 +3,31 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use gpu_host::{ArgValue, KernelInfo, launch_kernel, registered_kernels};
+use gpu_host::{ArgValue, KernelInfo, Profile, launch_kernel, registered_kernels};
 
 use crate::module::Launch;
 
 /// In which order threads of a launch start: another one with every launch, so that a missing barrier shows in some.
 pub type LaunchOrder = u32;
 
-/// The kernels of one wave size.
+/// The kernels of one kind of device.
 #[derive(Debug)]
 pub struct HostKernels {
-    wave_size: u32,
+    profile: Profile,
     by_name: OnceLock<BTreeMap<String, KernelInfo>>,
 }
 
 impl HostKernels {
-    /// Threads that run in lockstep: 32 or 64.
-    pub const fn new(wave_size: u32) -> Self {
-        Self { wave_size, by_name: OnceLock::new() }
+    /// Those of a profile.
+    pub const fn new(profile: Profile) -> Self {
+        Self { profile, by_name: OnceLock::new() }
     }
 
     /// Finds a kernel by name: the kernel build refuses names that two families use.
     fn find(&self, name: &str) -> Option<&KernelInfo> {
         let kernels = self.by_name.get_or_init(|| {
-            let of_this_size = registered_kernels().into_iter().filter(|kernel| kernel.wave_size == self.wave_size);
-            of_this_size.map(|kernel| (kernel.name.clone(), kernel)).collect()
+            let kernels = registered_kernels(self.profile).into_iter();
+            kernels.map(|kernel| (kernel.name.clone(), kernel)).collect()
         });
         kernels.get(name)
     }

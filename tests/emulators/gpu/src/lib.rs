@@ -28,5 +28,6 @@ pub use api::{answer, name, read, read_at, read_elf, write};
 pub use config::{Config, Gpu, Limits};
 pub use driver::{Context, DeviceId, Driver, Kind, Memory, Slot, current, set_current};
 pub use emulator_common::{Failure, Outcome};
+pub use gpu_host::Profile;
 pub use kernels::{HostKernels, LaunchOrder};
 pub use status::Status;

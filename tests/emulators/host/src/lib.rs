@@ -11,9 +11,11 @@
 //! [`GpuRuntime`]: gpu_common::GpuRuntime
 
 mod memory;
+mod profile;
 mod runtime;
 mod sys;
 
 pub use memory::{HostMemory, Ledger};
+pub use profile::Profile;
 pub use runtime::{HostGraph, HostKernel, HostOptions, HostRuntime, HostStream};
 pub use sys::{ArgValue, Barrier, KernelInfo, barriers, launch_kernel, registered_kernels, skip_barrier};

@@ -8,13 +8,14 @@ use engine_core::backend::{PrepareError, StepError, Unsupported};
 use gpu_common::{Arg, Fp8, GpuInfo, GpuRuntime, LaunchShape, WideRows, WideWeights};
 
 use crate::memory::{HostMemory, Ledger};
+use crate::profile::Profile;
 use crate::sys::{ArgValue, KernelInfo, launch_kernel, registered_kernels};
 
 /// What GPU the host plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostOptions {
-    /// 32 or 64.
-    pub wave_size: u32,
+    /// Its kind.
+    pub profile: Profile,
     /// In which order threads run: they start ascending (0), descending (1) or shuffled, and in odd orders one wave runs
     /// ahead.
     pub order: u32,
@@ -24,7 +25,7 @@ pub struct HostOptions {
 
 impl Default for HostOptions {
     fn default() -> Self {
-        Self { wave_size: 32, order: 0, max_shared_bytes: 96 << 10 }
+        Self { profile: Profile::Nvidia, order: 0, max_shared_bytes: 96 << 10 }
     }
 }
 
@@ -37,7 +38,7 @@ pub struct HostRuntime {
     ledger: Ledger,
 }
 
-/// A kernel of the host's wave size.
+/// A kernel for the host's profile.
 #[derive(Debug, Clone)]
 pub struct HostKernel(Arc<KernelInfo>);
 
@@ -52,22 +53,22 @@ pub enum HostGraph {}
 const DEVICE: &str = "gpu-host";
 
 impl HostRuntime {
-    /// Finds the kernels of a wave size.
+    /// Finds the kernels of a profile.
     pub fn new(options: HostOptions) -> Self {
-        let HostOptions { wave_size, max_shared_bytes, .. } = options;
-        let kernels = registered_kernels().into_iter().filter(|kernel| kernel.wave_size == wave_size);
+        let HostOptions { profile, max_shared_bytes, order: _ } = options;
+        let kernels = registered_kernels(profile).into_iter();
         let by_name = |kernel: KernelInfo| ((kernel.family.clone(), kernel.name.clone()), HostKernel(Arc::new(kernel)));
         let info = GpuInfo {
             backend: DEVICE.into(),
-            name: format!("GPU threads as fibers, waves of {wave_size}"),
-            architecture: format!("host, waves of {wave_size}"),
-            wave_size,
+            name: format!("GPU threads as fibers, profile {}", profile.name()),
+            architecture: format!("host, profile {}", profile.name()),
+            wave_size: profile.wave_size(),
             // Few enough that tests split sequences over several blocks, and many enough that they need not.
             num_multiprocessors: 4,
             total_bytes: 16 << 30,
             free_bytes: 16 << 30,
             max_shared_bytes,
-            fp8: Fp8::Ocp,
+            fp8: fp8(profile),
             has_mma: true,
         };
         Self { info, options, kernels: kernels.map(by_name).collect(), ledger: Ledger::default() }
@@ -76,6 +77,15 @@ impl HostRuntime {
     /// What is allocated; goes on counting when the runtime is in a backend.
     pub fn ledger(&self) -> Ledger {
         self.ledger.clone()
+    }
+}
+
+/// The e4m3 variant that a profile's kernels multiply.
+fn fp8(profile: Profile) -> Fp8 {
+    match profile {
+        Profile::Nvidia | Profile::Cdna | Profile::Rdna4 => Fp8::Ocp,
+        Profile::CdnaFnuz => Fp8::Fnuz,
+        Profile::Rdna3 => Fp8::None,
     }
 }
 
@@ -99,7 +109,7 @@ impl GpuRuntime for HostRuntime {
             PrepareError::Unsupported(Unsupported {
                 backend: DEVICE.into(),
                 what: format!("kernel {name} of {family}"),
-                reason: format!("it was not compiled for waves of {}", self.info.wave_size),
+                reason: format!("it was not compiled for profile {}", self.options.profile.name()),
                 action: "export it in gpu-common/kernels".into(),
             })
         })

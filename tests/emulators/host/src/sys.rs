@@ -2,6 +2,8 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
+use crate::profile::Profile;
+
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Dim3 {
@@ -12,9 +14,9 @@ struct Dim3 {
 
 #[repr(C)]
 struct GkHostKernel {
+    profile: *const c_char,
     family: *const c_char,
     name: *const c_char,
-    wave_size: u32,
     num_params: u32,
     param_bytes: *const u8,
 }
@@ -22,13 +24,13 @@ struct GkHostKernel {
 unsafe extern "C" {
     fn gk_host_kernel(index: usize, kernel: *mut GkHostKernel) -> bool;
     fn gk_host_launch(
+        profile: *const c_char,
         family: *const c_char,
         name: *const c_char,
         grid: Dim3,
         block: Dim3,
         shared_bytes: u32,
         args: *mut *mut c_void,
-        wave_size: u32,
         order: u32,
     ) -> c_int;
     fn gk_host_barrier(index: usize, file: *mut *const c_char, line: *mut u32) -> bool;
@@ -43,29 +45,34 @@ pub struct KernelInfo {
     pub family: String,
     /// Entry point.
     pub name: String,
-    /// 32 or 64.
-    pub wave_size: u32,
+    /// Whose kernel it is.
+    pub profile: Profile,
     /// Bytes of each parameter.
     pub param_bytes: Vec<u8>,
 }
 
-/// All compiled kernels, each in both wave sizes.
-pub fn registered_kernels() -> Vec<KernelInfo> {
+/// All kernels that are compiled for a profile.
+pub fn registered_kernels(profile: Profile) -> Vec<KernelInfo> {
     let mut found = Vec::new();
-    loop {
+    for index in 0.. {
         let mut kernel = GkHostKernel {
+            profile: std::ptr::null(),
             family: std::ptr::null(),
             name: std::ptr::null(),
-            wave_size: 0,
             num_params: 0,
             param_bytes: std::ptr::null(),
         };
         // SAFETY: `kernel` lives through the call, and the function writes nothing else.
-        let exists = unsafe { gk_host_kernel(found.len(), &raw mut kernel) };
+        let exists = unsafe { gk_host_kernel(index, &raw mut kernel) };
         if !exists {
-            return found;
+            break;
         }
-        // SAFETY: the registry names kernels by string literals.
+        // SAFETY: the registry names profiles and kernels by string literals.
+        let name_of_profile = unsafe { CStr::from_ptr(kernel.profile) };
+        if name_of_profile.to_bytes() != profile.name().as_bytes() {
+            continue;
+        }
+        // SAFETY: as above.
         let family = unsafe { CStr::from_ptr(kernel.family) };
         // SAFETY: as above.
         let name = unsafe { CStr::from_ptr(kernel.name) };
@@ -75,10 +82,11 @@ pub fn registered_kernels() -> Vec<KernelInfo> {
         found.push(KernelInfo {
             family: family.to_string_lossy().into_owned(),
             name: name.to_string_lossy().into_owned(),
-            wave_size: kernel.wave_size,
+            profile,
             param_bytes: param_bytes.to_vec(),
         });
     }
+    found
 }
 
 /// The value of an argument, in its first bytes: as large and as aligned as any parameter of a kernel.
@@ -117,18 +125,19 @@ pub unsafe fn launch_kernel(
 ) -> Result<(), String> {
     let dim3 = |[x, y, z]: [u32; 3]| Dim3 { x, y, z };
     let c_string = |text: &str| CString::new(text).map_err(|_| format!("{text:?} holds a NUL"));
-    let (family, name) = (c_string(&kernel.family)?, c_string(&kernel.name)?);
+    let (profile, family) = (c_string(kernel.profile.name())?, c_string(&kernel.family)?);
+    let name = c_string(&kernel.name)?;
     let mut pointers: Vec<*mut c_void> = args.iter_mut().map(|arg| std::ptr::from_mut(arg).cast()).collect();
     // SAFETY: strings and arguments live through the call; the rest is the caller's promise.
     let status = unsafe {
         gk_host_launch(
+            profile.as_ptr(),
             family.as_ptr(),
             name.as_ptr(),
             dim3(grid),
             dim3(block),
             shared_bytes,
             pointers.as_mut_ptr(),
-            kernel.wave_size,
             order,
         )
     };

@@ -3,12 +3,15 @@
 
 use engine_core::backend::StepError;
 use gpu_common::{Arg, GpuRuntime, LaunchShape};
-use gpu_host::{HostMemory, HostOptions, HostRuntime, HostStream};
+use gpu_host::{HostMemory, HostOptions, HostRuntime, HostStream, Profile};
 
 const NUM_THREADS: u32 = 64;
+/// Waves of 32 and of 64, in all orders.
+const SETTINGS: [(Profile, u32); 4] =
+    [(Profile::Nvidia, 0), (Profile::Cdna, 1), (Profile::Nvidia, 2), (Profile::Cdna, 3)];
 
-fn runtime(wave_size: u32, order: u32) -> HostRuntime {
-    HostRuntime::new(HostOptions { wave_size, order, ..HostOptions::default() })
+fn runtime(profile: Profile, order: u32) -> HostRuntime {
+    HostRuntime::new(HostOptions { profile, order, ..HostOptions::default() })
 }
 
 fn launch(runtime: &HostRuntime, name: &str, shape: LaunchShape, args: &[Arg]) -> Result<(), StepError> {
@@ -22,14 +25,14 @@ fn memory(runtime: &HostRuntime) -> (HostMemory, Arg) {
     (memory, address)
 }
 
-/// What a kernel's launch is refused for, in both wave sizes and several orders.
+/// What a kernel's launch is refused for, for both wave sizes and several orders.
 fn expect(name: &str, reason: &str) {
-    for (wave_size, order) in [(32, 0), (64, 1), (32, 2), (64, 3)] {
-        let runtime = runtime(wave_size, order);
+    for (profile, order) in SETTINGS {
+        let runtime = runtime(profile, order);
         let (_memory, address) = memory(&runtime);
         let shape = LaunchShape::linear(1, NUM_THREADS).with_shared(16);
         let error = launch(&runtime, name, shape, &[address]).unwrap_err();
-        assert!(error.is_fatal() && error.to_string().contains(reason), "{name}, waves of {wave_size}: {error}");
+        assert!(error.is_fatal() && error.to_string().contains(reason), "{name}, {profile:?}: {error}");
     }
 }
 
@@ -43,7 +46,7 @@ fn barriers_and_collectives_that_not_everybody_reaches() {
 /// Threads that end count as arrived, as they do on devices; those that skip a barrier and go on do not hang it either.
 #[test]
 fn a_barrier_waits_for_the_living_only() {
-    let runtime = runtime(32, 0);
+    let runtime = runtime(Profile::Nvidia, 0);
     let (memory, address) = memory(&runtime);
     launch(&runtime, "divergent_barrier", LaunchShape::linear(1, NUM_THREADS), &[address]).unwrap();
     let mut out = vec![0; 4 * NUM_THREADS as usize];
@@ -66,10 +69,10 @@ fn accesses_that_are_not_aligned() {
 }
 
 /// What a kernel of asynchronous copies shows, of a source that holds 0, 1, 2 ...
-fn copied(name: &str, wave_size: u32, order: u32) -> Vec<f32> {
+fn copied(name: &str, profile: Profile, order: u32) -> Vec<f32> {
     let num_values = 4 * NUM_THREADS;
     let num_bytes = 4 * num_values as usize;
-    let runtime = runtime(wave_size, order);
+    let runtime = runtime(profile, order);
     let [from, to] = ["source", "results"].map(|what| runtime.alloc(num_bytes, what).unwrap());
     let source: Vec<u8> = (0..num_values).flat_map(|i| (i as f32).to_le_bytes()).collect();
     runtime.upload(&mut HostStream, &from, 0, &source).unwrap();
@@ -84,14 +87,14 @@ fn copied(name: &str, wave_size: u32, order: u32) -> Vec<f32> {
 /// A wait that is missing, that is for other groups, or for a group that was not closed: nothing has been copied.
 #[test]
 fn asynchronous_copies_take_place_at_the_wait_for_their_group() {
-    for (wave_size, order) in [(32, 0), (64, 1), (32, 2), (64, 3)] {
+    for (profile, order) in SETTINGS {
         let source: Vec<f32> = (0..4 * NUM_THREADS).map(|i| i as f32).collect();
-        assert_eq!(copied("copy_with_wait", wave_size, order), source);
+        assert_eq!(copied("copy_with_wait", profile, order), source);
         for name in ["copy_without_wait", "copy_with_too_short_wait", "copy_without_commit"] {
-            assert!(copied(name, wave_size, order).iter().all(|value| value.is_nan()), "{name}");
+            assert!(copied(name, profile, order).iter().all(|value| value.is_nan()), "{name}");
         }
         let expected: Vec<f32> = source.iter().map(|i| if (*i as u32 / 4) % 2 == 1 { *i } else { 0.0 }).collect();
-        assert_eq!(copied("copy_or_zero", wave_size, order), expected);
+        assert_eq!(copied("copy_or_zero", profile, order), expected);
     }
 }
 
@@ -102,7 +105,7 @@ fn stacks_that_are_too_deep() {
 
 #[test]
 fn unwritten_shared_memory_is_nan() {
-    let runtime = runtime(64, 0);
+    let runtime = runtime(Profile::Cdna, 0);
     let (memory, address) = memory(&runtime);
     let shape = LaunchShape::linear(1, NUM_THREADS).with_shared(16);
     launch(&runtime, "unwritten_shared_memory", shape, &[address]).unwrap();
@@ -113,7 +116,7 @@ fn unwritten_shared_memory_is_nan() {
 
 #[test]
 fn writes_beside_memory() {
-    let runtime = runtime(32, 0);
+    let runtime = runtime(Profile::Nvidia, 0);
     let (_memory, address) = memory(&runtime);
     let args = [address, Arg::U32(NUM_THREADS)];
     launch(&runtime, "past_global_memory", LaunchShape::linear(1, 32), &args).unwrap();
@@ -123,7 +126,7 @@ fn writes_beside_memory() {
 
 #[test]
 fn launches_with_wrong_arguments_or_shapes() {
-    let runtime = runtime(32, 0);
+    let runtime = runtime(Profile::Nvidia, 0);
     let (memory, address) = memory(&runtime);
     let linear = LaunchShape::linear(1, NUM_THREADS);
     let refused = |shape: LaunchShape, args: &[Arg], reason: &str| {
@@ -140,6 +143,6 @@ fn launches_with_wrong_arguments_or_shapes() {
 
 #[test]
 fn kernels_that_are_not_there() {
-    let error = runtime(32, 0).kernel("broken", "absent").unwrap_err().to_string();
+    let error = runtime(Profile::Nvidia, 0).kernel("broken", "absent").unwrap_err().to_string();
     assert!(error.contains("kernel absent of broken"), "{error}");
 }

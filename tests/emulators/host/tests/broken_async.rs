@@ -1,7 +1,7 @@
 //! Hopper's asynchronous machinery, used with one mistake each: the host's model finds them in every order of threads.
 #![allow(clippy::unwrap_used)]
 
-use gpu_host::{ArgValue, launch_kernel, registered_kernels};
+use gpu_host::{ArgValue, Profile, launch_kernel, registered_kernels};
 
 const THREADS: u32 = 128;
 /// Two boxes of 64 rows and what follows them.
@@ -18,8 +18,8 @@ fn map_of(bytes: &[u8]) -> ArgValue {
 }
 
 fn launch(name: &str, map: ArgValue, order: u32) -> Result<(), String> {
-    let kernels = registered_kernels();
-    let kernel = kernels.iter().find(|kernel| kernel.name == name && kernel.wave_size == 32).unwrap();
+    let kernels = registered_kernels(Profile::Nvidia);
+    let kernel = kernels.iter().find(|kernel| kernel.name == name).unwrap();
     let mut out = vec![0.0_f32; THREADS as usize];
     let mut args = [map, ArgValue::new(&(out.as_mut_ptr() as u64).to_le_bytes())];
     // SAFETY: both parameters are given, a float per thread is written, and the map's matrix lives through the call.

@@ -2,21 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
-/// What one kernel takes on one architecture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(super) struct Resources {
-    /// Per thread.
-    pub(super) registers: u32,
-    /// Bytes stored to and loaded from memory because registers ran out.
-    pub(super) spill_bytes: u32,
-    /// Bytes of stack per thread.
-    pub(super) stack_bytes: u32,
-    /// Bytes of static shared memory per block.
-    pub(super) shared_bytes: u32,
-    pub(super) barriers: u32,
-}
+use crate::kernels::manifest::Resources;
 
 /// A log, taken apart.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -51,7 +37,7 @@ impl Log {
                     number_before(line, "bytes spill stores") + number_before(line, "bytes spill loads");
             } else if line.contains("Used ") && line.contains(" registers") {
                 resources.registers = number_before(line, "registers");
-                resources.barriers = number_before(line, "barriers");
+                resources.barriers = Some(number_before(line, "barriers"));
                 resources.shared_bytes = number_before(line, "bytes smem");
             }
         }
@@ -98,11 +84,11 @@ ptxas info    : Compile time = 1.851 ms
         assert_eq!(log.kernels.len(), 2);
         assert_eq!(
             log.kernels["spills"],
-            Resources { registers: 30, spill_bytes: 20, stack_bytes: 256, shared_bytes: 0, barriers: 0 }
+            Resources { registers: 30, spill_bytes: 20, stack_bytes: 256, barriers: Some(0), ..Resources::default() }
         );
         assert_eq!(
             log.kernels["fits"],
-            Resources { registers: 9, spill_bytes: 0, stack_bytes: 0, shared_bytes: 1024, barriers: 1 }
+            Resources { registers: 9, shared_bytes: 1024, barriers: Some(1), ..Resources::default() }
         );
         assert_eq!((log.warnings.len(), log.performance_losses.len()), (0, 0));
     }

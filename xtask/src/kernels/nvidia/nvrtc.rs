@@ -9,7 +9,7 @@ use std::ptr;
 
 use libloading::{Library, Symbol};
 
-use super::KernelsError;
+use crate::kernels::KernelsError;
 
 /// An open library.
 pub(super) struct Nvrtc {
