@@ -37,7 +37,7 @@ fn bf16_weights() {
 
 #[test]
 fn fp8_weights_with_quantised_activations() {
-    check(GoldenMode::Fp8WeightsW8A8Absorbed, Profile::Cdna);
+    check(GoldenMode::Fp8WeightsW8A8Absorbed, Profile::CdnaFnuz);
 }
 
 /// Scratch memory grows with the largest step, and steps like those before take none.

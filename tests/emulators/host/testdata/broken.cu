@@ -127,6 +127,17 @@ GK_KERNEL misaligned_copy(float* out) {
 }
 GK_EXPORT(misaligned_copy)
 
+// Every lane brings words of its own, also where two of them stand for the same row.
+GK_KERNEL uneven_operand(float* out) {
+  TileResult result;
+  clear(result);
+  TileOperand operand;
+  for (u32 i = 0; i < OPERAND_WORDS; ++i) operand.words[i] = lane();
+  mma(result, operand, operand);
+  out[thread()] = result.values[0];
+}
+GK_EXPORT(uneven_operand)
+
 // One element past its memory.
 GK_KERNEL past_global_memory(float* out, u32 size) { out[size] = 1.0f; }
 GK_EXPORT(past_global_memory)

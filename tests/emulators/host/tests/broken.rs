@@ -98,6 +98,21 @@ fn asynchronous_copies_take_place_at_the_wait_for_their_group() {
     }
 }
 
+/// RDNA3's matrix units take every row twice.
+#[test]
+fn rows_that_two_lanes_hold_differently() {
+    let launched = |profile: Profile| {
+        let runtime = runtime(profile, 0);
+        let (_memory, address) = memory(&runtime);
+        launch(&runtime, "uneven_operand", LaunchShape::linear(1, NUM_THREADS), &[address])
+    };
+    let error = launched(Profile::Rdna3).unwrap_err().to_string();
+    assert!(error.contains("lanes that hold the same row of an operand"), "{error}");
+    for profile in Profile::ALL.into_iter().filter(|profile| *profile != Profile::Rdna3) {
+        launched(profile).unwrap();
+    }
+}
+
 #[test]
 fn stacks_that_are_too_deep() {
     expect("deep_stack", "used its whole stack");
