@@ -108,11 +108,11 @@ GK_DEVICE V load_vec(const void* from) {
 }
 
 // What is at `from`, or zeros where `is_there` is false. `elsewhere` is read then: lanes that wait for a branch around a
-// load cost more than lanes that load in vain. The compiler must not know that a mask is one, or it makes it a branch.
+// load cost more than lanes that load in vain. A mask that the compiler knew to be one would become a branch.
 template <class V>
 GK_DEVICE V load_vec_or_zero(const void* from, bool is_there, const void* elsewhere) {
-  u32 mask = is_there ? 0xffffffffu : 0;
-  asm("" : "+v"(mask));
+  // Selectors of a byte of ones, and of a byte of zeros.
+  const u32 mask = __builtin_amdgcn_perm(0, 0, is_there ? 0x0d0d0d0du : 0x0c0c0c0cu);
   V value = load_vec<V>(is_there ? from : elsewhere);
 #pragma unroll
   for (u32 i = 0; i < sizeof(V) / 4; ++i) value.words[i] &= mask;
@@ -124,13 +124,16 @@ GK_DEVICE void store_vec(void* to, const V& value) {
   *static_cast<V*>(to) = value;
 }
 
-// There is no copy to shared memory that goes past the registers to any address: these are over when they are called.
+// There is no copy to shared memory that goes past the registers to any address: these are over when they are called. What is
+// not there has an address that may be read.
+struct alignas(16) CopiedWords {
+  u32 words[4];
+};
 GK_DEVICE void copy_async16_or_zero(void* to_shared, const void* from_global, bool is_there) {
-  using Words = u32 __attribute__((ext_vector_type(4)));
-  *static_cast<Words*>(to_shared) = is_there ? *static_cast<const Words*>(from_global) : Words{};
+  store_vec(to_shared, load_vec_or_zero<CopiedWords>(from_global, is_there, from_global));
 }
 GK_DEVICE void copy_async16(void* to_shared, const void* from_global) {
-  copy_async16_or_zero(to_shared, from_global, true);
+  store_vec(to_shared, load_vec<CopiedWords>(from_global));
 }
 GK_DEVICE void copy_async_commit() {}
 template <u32 N>

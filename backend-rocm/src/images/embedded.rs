@@ -57,11 +57,11 @@ pub(super) static FAMILIES: &[Family] = &[
         KernelParameters { name: "gate_up_int8_a8_s16", num_bytes: &[8, 8, 8, 8, 8, 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4] },
         KernelParameters { name: "gate_up_int8_a8_t64", num_bytes: &[8, 8, 8, 8, 8, 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4] },
     ], images: &[
-        Image { architecture: "gfx90a", num_bytes: 137328, zlib: include_bytes!("../../images/gate_up.gfx90a.co.z") },
-        Image { architecture: "gfx942", num_bytes: 121456, zlib: include_bytes!("../../images/gate_up.gfx942.co.z") },
-        Image { architecture: "gfx950", num_bytes: 120304, zlib: include_bytes!("../../images/gate_up.gfx950.co.z") },
-        Image { architecture: "gfx1100", num_bytes: 252976, zlib: include_bytes!("../../images/gate_up.gfx1100.co.z") },
-        Image { architecture: "gfx1201", num_bytes: 202288, zlib: include_bytes!("../../images/gate_up.gfx1201.co.z") },
+        Image { architecture: "gfx90a", num_bytes: 138672, zlib: include_bytes!("../../images/gate_up.gfx90a.co.z") },
+        Image { architecture: "gfx942", num_bytes: 122736, zlib: include_bytes!("../../images/gate_up.gfx942.co.z") },
+        Image { architecture: "gfx950", num_bytes: 121904, zlib: include_bytes!("../../images/gate_up.gfx950.co.z") },
+        Image { architecture: "gfx1100", num_bytes: 254768, zlib: include_bytes!("../../images/gate_up.gfx1100.co.z") },
+        Image { architecture: "gfx1201", num_bytes: 204080, zlib: include_bytes!("../../images/gate_up.gfx1201.co.z") },
     ] },
     Family { name: "linear", kernels: &[
         KernelParameters { name: "linear_bf16_a16_s16", num_bytes: &[8, 8, 8, 8, 8, 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4] },
@@ -85,11 +85,11 @@ pub(super) static FAMILIES: &[Family] = &[
         KernelParameters { name: "linear_int8_a8_s32", num_bytes: &[8, 8, 8, 8, 8, 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4] },
         KernelParameters { name: "linear_int8_a8_t64", num_bytes: &[8, 8, 8, 8, 8, 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4] },
     ], images: &[
-        Image { architecture: "gfx90a", num_bytes: 164792, zlib: include_bytes!("../../images/linear.gfx90a.co.z") },
-        Image { architecture: "gfx942", num_bytes: 142328, zlib: include_bytes!("../../images/linear.gfx942.co.z") },
-        Image { architecture: "gfx950", num_bytes: 141240, zlib: include_bytes!("../../images/linear.gfx950.co.z") },
-        Image { architecture: "gfx1100", num_bytes: 307640, zlib: include_bytes!("../../images/linear.gfx1100.co.z") },
-        Image { architecture: "gfx1201", num_bytes: 230456, zlib: include_bytes!("../../images/linear.gfx1201.co.z") },
+        Image { architecture: "gfx90a", num_bytes: 166712, zlib: include_bytes!("../../images/linear.gfx90a.co.z") },
+        Image { architecture: "gfx942", num_bytes: 143992, zlib: include_bytes!("../../images/linear.gfx942.co.z") },
+        Image { architecture: "gfx950", num_bytes: 143160, zlib: include_bytes!("../../images/linear.gfx950.co.z") },
+        Image { architecture: "gfx1100", num_bytes: 306872, zlib: include_bytes!("../../images/linear.gfx1100.co.z") },
+        Image { architecture: "gfx1201", num_bytes: 233656, zlib: include_bytes!("../../images/linear.gfx1201.co.z") },
     ] },
     Family { name: "mla_attention", kernels: &[
         KernelParameters { name: "attend_r1", num_bytes: &[8, 8, 8, 8, 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4] },
@@ -97,10 +97,10 @@ pub(super) static FAMILIES: &[Family] = &[
         KernelParameters { name: "attend_r4", num_bytes: &[8, 8, 8, 8, 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4] },
         KernelParameters { name: "merge_splits", num_bytes: &[8, 8, 8, 4, 4] },
     ], images: &[
-        Image { architecture: "gfx90a", num_bytes: 100648, zlib: include_bytes!("../../images/mla_attention.gfx90a.co.z") },
-        Image { architecture: "gfx942", num_bytes: 97064, zlib: include_bytes!("../../images/mla_attention.gfx942.co.z") },
-        Image { architecture: "gfx950", num_bytes: 100648, zlib: include_bytes!("../../images/mla_attention.gfx950.co.z") },
-        Image { architecture: "gfx1100", num_bytes: 214632, zlib: include_bytes!("../../images/mla_attention.gfx1100.co.z") },
+        Image { architecture: "gfx90a", num_bytes: 106792, zlib: include_bytes!("../../images/mla_attention.gfx90a.co.z") },
+        Image { architecture: "gfx942", num_bytes: 101928, zlib: include_bytes!("../../images/mla_attention.gfx942.co.z") },
+        Image { architecture: "gfx950", num_bytes: 105256, zlib: include_bytes!("../../images/mla_attention.gfx950.co.z") },
+        Image { architecture: "gfx1100", num_bytes: 214120, zlib: include_bytes!("../../images/mla_attention.gfx1100.co.z") },
         Image { architecture: "gfx1201", num_bytes: 212712, zlib: include_bytes!("../../images/mla_attention.gfx1201.co.z") },
     ] },
     Family { name: "mla_prolog", kernels: &[

@@ -206,3 +206,78 @@ fn compile_one(
 pub(super) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::manifest::Compiler;
+    use super::super::toolchain::Compiled;
+    use super::*;
+
+    /// Makes an image of a family's text, if that is no mistake.
+    struct Copier(Compiler);
+
+    impl Toolchain for Copier {
+        fn compiler(&self) -> &Compiler {
+            &self.0
+        }
+
+        fn options(&self) -> Vec<String> {
+            Vec::new()
+        }
+
+        fn compile(&self, family: &Family, architecture: &'static str) -> Result<Compiled, KernelsError> {
+            let failed = |log: &str| KernelsError::Compile {
+                file: family.file_name(),
+                options: architecture.to_owned(),
+                log: log.to_owned(),
+            };
+            if family.text.contains("mistake") && architecture == "gfx950" {
+                return Err(failed("a mistake"));
+            }
+            let image = family.text.clone().into_bytes();
+            let (warnings, performance_losses) = (Vec::new(), Vec::new());
+            Ok(Compiled {
+                image,
+                kernels: Vec::new(),
+                instructions: Instructions::default(),
+                warnings,
+                performance_losses,
+            })
+        }
+    }
+
+    fn built(texts: [&str; 2], earlier: Option<&Earlier>) -> Output {
+        let family =
+            |(name, text): (&str, &str)| Family { name: name.into(), text: text.into(), headers: BTreeMap::new() };
+        let families: Vec<Family> = ["a", "b"].into_iter().zip(texts).map(family).collect();
+        let copier = Copier(Compiler { version: "1".into(), library_sha256: String::new() });
+        compile(Vendor::Amd, &copier, &families, earlier, true)
+    }
+
+    #[test]
+    fn only_what_changed_is_compiled() {
+        let first = built(["one", "two"], None);
+        assert_eq!((first.instructions.len(), first.images.len(), first.failures.len()), (10, 10, 0));
+        let earlier = Earlier { manifest: first.manifest, images: first.images };
+        let second = built(["one", "three"], Some(&earlier));
+        assert!(second.instructions.keys().all(|file| file.starts_with("b.")) && second.instructions.len() == 5);
+        assert_eq!(second.images["a.gfx942.co.z"], earlier.images["a.gfx942.co.z"]);
+        assert_ne!(second.images["b.gfx942.co.z"], earlier.images["b.gfx942.co.z"]);
+    }
+
+    #[test]
+    fn a_family_that_fails_costs_the_others_nothing() {
+        let first = built(["one", "two"], None);
+        let earlier = Earlier { manifest: first.manifest, images: first.images };
+        let second = built(["a mistake", "three"], Some(&earlier));
+        assert!(second.failures.len() == 1 && second.failures[0].contains("a.cu does not compile with gfx950"));
+        // The images of its last good text, with the hash of that, and new ones of the other family.
+        assert_eq!(second.manifest.families[0], earlier.manifest.families[0]);
+        assert_eq!(second.images["a.gfx942.co.z"], earlier.images["a.gfx942.co.z"]);
+        assert!(second.instructions.keys().all(|file| file.starts_with("b.")) && second.instructions.len() == 5);
+        let fresh = built(["a mistake", "three"], None);
+        assert_eq!((fresh.manifest.families.len(), fresh.images.len()), (1, 5));
+    }
+}

@@ -28,11 +28,6 @@ impl Allowed {
     pub(super) fn covers(allowed: &[Self], kernel: &str, architecture: &str) -> bool {
         allowed.iter().any(|entry| entry.kernel == kernel && entry.architecture == architecture)
     }
-
-    #[cfg(test)]
-    pub(super) fn entry(kernel: &'static str, architecture: &'static str, bytes: u32) -> Self {
-        Self { kernel, architecture, bytes, reason: "why" }
-    }
 }
 
 /// Everything that is wrong with a build; empty is good.
@@ -202,7 +197,7 @@ mod tests {
 
     #[test]
     fn what_is_allowed_is_bounded_and_needed() {
-        let allowed = [Allowed::entry("a", "sm_90a", 8)];
+        let allowed = [Allowed::new("a", "sm_90a", 8, "why")];
         let spills = |spill_bytes| on_both("a", Resources { spill_bytes, ..Resources::default() });
         assert!(judged(&spills(8), &allowed).is_empty());
         only(judged(&spills(12), &allowed).into_iter().take(1).collect(), "at most 8 are allowed (why)");

@@ -210,7 +210,7 @@ linear_bf16_a16_s16:
 
     #[test]
     fn an_allowed_kernel_may_use_local_memory_on_its_architecture_alone() {
-        let allowed = [Allowed::entry("a", "sm_100a", 8)];
+        let allowed = [Allowed::new("a", "sm_100a", 8, "why")];
         let spilled = image("a", &["STL", "LDL.LU"]);
         assert!(breaches("sm_100a", &spilled, rules::NVIDIA, &allowed).is_empty());
         assert_eq!(breaches("sm_90a", &spilled, rules::NVIDIA, &allowed).len(), 2);
