@@ -23,6 +23,9 @@ pub enum Device {
     /// An NVIDIA GPU, by its number.
     #[cfg(feature = "cuda")]
     Cuda(u32),
+    /// An AMD GPU, by its number.
+    #[cfg(feature = "rocm")]
+    Rocm(u32),
     /// A Huawei Ascend NPU, by its number.
     #[cfg(feature = "ascend")]
     Ascend(u32),
@@ -81,6 +84,10 @@ impl Device {
         let num_cuda = backend_cuda::num_devices().unwrap_or(0);
         #[cfg(feature = "cuda")]
         known.extend((0..num_cuda).map(Device::Cuda));
+        #[cfg(feature = "rocm")]
+        let num_rocm = backend_rocm::num_devices(None).unwrap_or(0);
+        #[cfg(feature = "rocm")]
+        known.extend((0..num_rocm).map(Device::Rocm));
         #[cfg(feature = "ascend")]
         let num_ascend = backend_ascend::num_devices().unwrap_or(0);
         #[cfg(feature = "ascend")]
@@ -93,6 +100,8 @@ impl Device {
         known.extend(software);
         #[cfg(feature = "cuda")]
         known.extend((num_cuda == 0).then_some(Device::Cuda(0)));
+        #[cfg(feature = "rocm")]
+        known.extend((num_rocm == 0).then_some(Device::Rocm(0)));
         #[cfg(feature = "ascend")]
         known.extend((num_ascend == 0).then_some(Device::Ascend(0)));
         known.push(Device::Reference);
@@ -134,6 +143,8 @@ fn with_backend<W: WithBackend>(device: Device, action: W) -> Result<W::Output, 
         Device::Cpu => action.with(backend_cpu::CpuBackend::new(backend_cpu::CpuOptions::default())?),
         #[cfg(feature = "cuda")]
         Device::Cuda(ordinal) => action.with(backend_cuda::open(ordinal, backend_cuda::GpuOptions::default())?),
+        #[cfg(feature = "rocm")]
+        Device::Rocm(ordinal) => action.with(backend_rocm::open(ordinal, &backend_rocm::RocmOptions::default())?),
         #[cfg(feature = "ascend")]
         Device::Ascend(ordinal) => action.with(backend_ascend::AscendBackend::open(ordinal)?),
         #[cfg(feature = "wgpu")]
@@ -179,6 +190,8 @@ impl std::fmt::Display for Device {
             Device::Cpu => f.pad("cpu"),
             #[cfg(feature = "cuda")]
             Device::Cuda(ordinal) => f.pad(&format!("cuda:{ordinal}")),
+            #[cfg(feature = "rocm")]
+            Device::Rocm(ordinal) => f.pad(&format!("rocm:{ordinal}")),
             #[cfg(feature = "ascend")]
             Device::Ascend(ordinal) => f.pad(&format!("ascend:{ordinal}")),
             #[cfg(feature = "wgpu")]
@@ -199,6 +212,10 @@ impl FromStr for Device {
         if let Some(ordinal) = number_after("cuda", name)? {
             return Ok(Device::Cuda(ordinal));
         }
+        #[cfg(feature = "rocm")]
+        if let Some(ordinal) = number_after("rocm", name)? {
+            return Ok(Device::Rocm(ordinal));
+        }
         #[cfg(feature = "ascend")]
         if let Some(ordinal) = number_after("ascend", name)? {
             return Ok(Device::Ascend(ordinal));
@@ -213,6 +230,8 @@ impl FromStr for Device {
             Device::Cpu,
             #[cfg(feature = "cuda")]
             Device::Cuda(0),
+            #[cfg(feature = "rocm")]
+            Device::Rocm(0),
             #[cfg(feature = "ascend")]
             Device::Ascend(0),
             #[cfg(feature = "wgpu")]
@@ -230,7 +249,7 @@ impl FromStr for Device {
 }
 
 /// The number in `VENDOR:NUMBER`.
-#[cfg(any(feature = "ascend", feature = "cuda", feature = "wgpu"))]
+#[cfg(any(feature = "ascend", feature = "cuda", feature = "rocm", feature = "wgpu"))]
 fn number_after<N: FromStr>(vendor: &str, name: &str) -> Result<Option<N>, Unavailable> {
     let Some(number) = name.strip_prefix(vendor).and_then(|rest| rest.strip_prefix(':')) else { return Ok(None) };
     let reason = format!("{number:?} is no device's number; `bathysphere devices` lists them");

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks a machine with an NVIDIA GPU and writes one report: what is right, how fast it is, and what could not be run.
+# Checks a machine with an NVIDIA or an AMD GPU and writes one report: what is right, how fast it is, and what could not be run.
 #
-#   tools/device-check.sh [--device cuda:0] [--quick | --tiny] [--only CHECK,CHECK…] [--dir DIR] [--report FILE]
+#   tools/device-check.sh [--device cuda:0 | --device rocm:0] [--quick | --tiny] [--only CHECK,CHECK…] [--dir DIR] [--report FILE]
 #
 #   --quick    one model and fewer repetitions: some minutes
 #   --tiny     sizes for an emulated device; its speeds mean nothing
@@ -54,8 +54,17 @@ fi
 
 # What is to be escaped in JSON does not occur in names of cards and versions.
 plain() { tr -d '"\\\n\r\t' | cut -c1-200; }
-smi() { nvidia-smi --query-gpu="$1" --format=csv,noheader -i "${device##*:}" 2>/dev/null | plain || true; }
 case $device in *:*) ;; *) device=$device:0 ;; esac
+# smi FIELD: what the vendor's tools say about the card; empty where they are not.
+smi() {
+    case $device in
+        cuda:*) nvidia-smi --query-gpu="$1" --format=csv,noheader -i "${device##*:}" 2>/dev/null | plain || true ;;
+        rocm:*) case $1 in
+            name) rocminfo 2>/dev/null | sed -n 's/^ *Marketing Name: *//p' | grep -v CPU | sort -u | plain || true ;;
+            driver_version) cat /sys/module/amdgpu/version /opt/rocm/.info/version 2>/dev/null | plain || true ;;
+        esac ;;
+    esac
+}
 
 log=$(mktemp)
 results=$(mktemp)
@@ -105,6 +114,10 @@ run() {
 # The smallest case of each kind of kernel, under each tool: a sanitizer is slow.
 sanitizer() {
     local found tool case
+    case $device in cuda:*) ;; *)
+        not_run sanitizer "there is no such tool for this vendor's device code"
+        return
+    ;; esac
     found=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -n 1 || true)
     if [ -z "$found" ]; then
         not_run sanitizer "compute-sanitizer is not installed"

@@ -5,6 +5,7 @@
 //! * [`harness`]: seeded inputs, guarded memory, tolerances with their reasons, the report.
 //! * `ascend`: what is special to that backend: what it refuses, goldens in INT8, its operators counted.
 //! * [`faulty`]: a backend with one fault, to show that the suite finds it.
+//! * [`gpu`]: what every GPU backend is checked for, whichever the vendor.
 //! * [`gpu_runtime`]: what a GPU vendor's runtime promises, below the ops.
 //! * [`capture`]: decode steps that are replayed, held against ones that are launched; [`counted`]: what both ask for.
 //! * [`mod@bench`]: how fast a device is, against what its memory and its matrix units allow.
@@ -22,6 +23,7 @@ pub mod cases;
 pub mod counted;
 pub mod faulty;
 pub mod golden;
+pub mod gpu;
 pub mod gpu_runtime;
 pub mod harness;
 pub mod oracle;

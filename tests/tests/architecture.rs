@@ -40,6 +40,7 @@ const UNSAFE: &[&str] = &[
     "tests/emulators/host/src/sys.rs",
     "tests/emulators/host/tests/broken_async.rs",
     "backend-cuda/src/driver/",
+    "backend-rocm/src/driver/",
     "backend-ascend/src/driver/",
     "tests/emulators/ascend/src/api/",
     "tests/emulators/common/src/",
@@ -61,7 +62,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gpu-host", &["engine-core", "gpu-common"]),
     (
         "conformance",
-        &["engine-core", "backend-*", "gpu-common", "gpu-host", "ascend-emulator", "cuda-emulator", "bathysphere"],
+        &[
+            "engine-core",
+            "backend-*",
+            "gpu-common",
+            "gpu-host",
+            "ascend-emulator",
+            "cuda-emulator",
+            "hip-emulator",
+            "bathysphere",
+        ],
     ),
     ("emulator-common", &[]),
     ("gpu-emulator", &["emulator-common", "gpu-host"]),
@@ -70,6 +80,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cubin", &[]),
     ("xtask", &["code-object", "cubin"]),
     ("cuda-emulator", &["cubin", "emulator-common", "gpu-emulator"]),
+    ("hip-emulator", &["code-object", "emulator-common", "gpu-emulator"]),
 ];
 /// Every other package: what an embedder sees, and nothing behind it.
 const OUTSIDE: &[&str] = &["bathysphere"];

@@ -60,7 +60,8 @@ def measure(kind: str, rows: int, out: int, inp: int) -> float:
     weights = [torch.randn(out, inp, device="cuda", dtype=torch.bfloat16) / inp**0.5 for _ in range(copies)]
     if kind == "bf16":
         return milliseconds(lambda copy: torch.nn.functional.linear(x, weights[copy]), copies)
-    fp8 = torch.float8_e4m3fn
+    architecture = getattr(torch.cuda.get_device_properties("cuda"), "gcnArchName", "")
+    fp8 = torch.float8_e4m3fnuz if architecture.startswith("gfx942") else torch.float8_e4m3fn
     x8, weights8 = x.to(fp8), [weight.to(fp8).t() for weight in weights]
     scale_x = torch.ones(rows, 1, device="cuda")
     scale_w = torch.ones(1, out, device="cuda")

@@ -34,8 +34,8 @@ const fn card(name: &'static str, gb_s: f64, fp8: f64, bf16: f64) -> Card {
     Card { name, limits: Limits { bytes_s: gb_s * 1e9, fp8_flop_s: fp8 * 1e12, bf16_flop_s: bf16 * 1e12 } }
 }
 
-/// NVIDIA's data sheets. Cards without FP8 units count bf16 twice.
-const CARDS: [Card; 14] = [
+/// NVIDIA's and AMD's data sheets. Cards without FP8 units count bf16 twice.
+const CARDS: [Card; 18] = [
     card("NVIDIA H100 80GB HBM3", 3352.0, 1979.0, 989.0),
     card("NVIDIA H100 PCIe", 2039.0, 1513.0, 756.0),
     card("NVIDIA H100 NVL", 3938.0, 1671.0, 835.0),
@@ -50,6 +50,10 @@ const CARDS: [Card; 14] = [
     card("NVIDIA L4", 300.0, 242.0, 121.0),
     card("NVIDIA GeForce RTX 4090", 1008.0, 330.0, 165.0),
     card("NVIDIA RTX 6000 Ada Generation", 960.0, 728.0, 364.0),
+    card("AMD Instinct MI300X", 5300.0, 2615.0, 1307.0),
+    card("AMD Instinct MI325X", 6000.0, 2615.0, 1307.0),
+    card("AMD Instinct MI350X", 8000.0, 4614.0, 2307.0),
+    card("AMD Instinct MI355X", 8000.0, 5033.0, 2517.0),
 ];
 
 impl Card {

@@ -5,6 +5,7 @@
 //! device-check cuda:0 runtime       memory, launches, capture and replay, below the ops
 //! device-check cuda:0 goldens       the tiny model against reference values of another implementation
 //! device-check cuda:0 generate      a few tokens of the tiny model through the engine
+//! device-check rocm:0 …             the same on an AMD GPU; HIP_LIB names the file of HIP's runtime, if it lies elsewhere
 //! device-check ascend:0 operators   how many operators of CANN the ops of a decoding step take
 //! device-check cuda:0 capture       captured decode steps against launched ones, and what a steady step asks for
 //! device-check cuda:0 bench         whole steps of published shapes with random weights
@@ -23,20 +24,17 @@ use std::alloc::System;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-#[cfg(feature = "cuda")]
-use backend_cuda::GpuOptions;
 use bathysphere::{Device, DeviceStatus, Engine, SamplingParams};
 #[cfg(feature = "ascend")]
 use conformance::ascend;
 use conformance::bench::{BenchOptions, Card, Limits, Scale};
 use conformance::golden::model_dir;
-#[cfg(feature = "cuda")]
-use conformance::golden::{GoldenMode, Goldens, argmax_agreement, heldout, load_tiny};
+use conformance::gpu::{self, Vendor};
 use conformance::harness::{Profile, run_selected};
 use engine_core::backend::Backend;
-#[cfg(feature = "cuda")]
-use engine_core::quant::{PrecisionPolicy, QuantisedInputs};
-use engine_core::reference::{ActivationRounding, Numerics, ReferenceBackend};
+use engine_core::quant::QuantisedInputs;
+use engine_core::reference::{Numerics, ReferenceBackend};
+use gpu_common::{GpuOptions, GpuRuntime as _};
 use serde_json::json;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -52,6 +50,22 @@ const USAGE: u8 = 2;
 const DEVICE_FAILED: u8 = 3;
 const UNAVAILABLE: u8 = 4;
 
+/// Status, and the last line.
+type Answer = (u8, serde_json::Value);
+
+/// Calls a function for the vendor of a GPU.
+macro_rules! on_gpu {
+    ($device:expr, $function:ident($($argument:expr),*)) => {
+        match $device.split(':').next() {
+            #[cfg(feature = "cuda")]
+            Some("cuda") => $function::<gpu::Cuda>(ordinal($device), $($argument),*),
+            #[cfg(feature = "rocm")]
+            Some("rocm") => $function::<gpu::Rocm>(ordinal($device), $($argument),*),
+            _ => no_check(stringify!($function), $device),
+        }
+    };
+}
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -59,14 +73,14 @@ fn main() -> ExitCode {
         [_, "devices"] => devices(),
         [device, "ops"] => ops(device, ""),
         [device, "ops", prefix] => ops(device, prefix),
-        [device, "runtime"] => runtime(device),
+        [device, "runtime"] => on_gpu!(device, runtime()),
         #[cfg(feature = "ascend")]
         [device, "goldens"] if device.starts_with("ascend") => ascend_goldens(device),
-        [device, "goldens"] => goldens(device),
+        [device, "goldens"] => on_gpu!(device, goldens()),
         [device, "generate"] => generate(device),
         #[cfg(feature = "ascend")]
         [device, "operators"] => on_ascend(device, "operators", ascend::operators),
-        [device, "capture"] => capture(device),
+        [device, "capture"] => on_gpu!(device, capture()),
         [device, what @ ("bench" | "kernels"), ref options @ ..] => match BenchArgs::parse(options) {
             Ok(args) => bench(device, what, &args),
             Err(error) => (USAGE, json!({ "check": what, "error": error })),
@@ -77,7 +91,7 @@ fn main() -> ExitCode {
     ExitCode::from(status)
 }
 
-fn devices() -> (u8, serde_json::Value) {
+fn devices() -> Answer {
     let devices = Device::available();
     for device in &devices {
         match &device.status {
@@ -88,46 +102,37 @@ fn devices() -> (u8, serde_json::Value) {
     (0, json!({ "check": "devices", "devices": devices }))
 }
 
-fn ops(device: &str, prefix: &str) -> (u8, serde_json::Value) {
+fn ops(device: &str, prefix: &str) -> Answer {
     match device.split(':').next() {
-        #[cfg(feature = "cuda")]
-        Some("cuda") => {
-            let mut reports = Vec::new();
-            for quantised_inputs in [QuantisedInputs::ALL, QuantisedInputs::NONE] {
-                let options = GpuOptions { quantised_inputs, ..GpuOptions::default() };
-                match backend_cuda::open(ordinal(device), options) {
-                    Ok(backend) => reports.push(run_ops(&backend, gpu_numerics(&backend), prefix)),
-                    Err(error) => return (UNAVAILABLE, json!({ "check": "ops", "error": error.to_string() })),
-                }
-            }
-            let status = reports.iter().map(|(status, _)| *status).max().unwrap_or(FAILED);
-            let runs: Vec<serde_json::Value> = reports.into_iter().map(|(_, report)| report).collect();
-            (status, json!({ "check": "ops", "runs": runs }))
-        }
         #[cfg(feature = "ascend")]
         Some("ascend") => on_ascend(device, "ops", |backend| {
             let profile = ascend::profile(backend);
             run_profile(backend, &profile, prefix)
         }),
-        Some("reference") => run_ops(&ReferenceBackend::new(Numerics::default()), Numerics::default(), prefix),
-        _ => (UNAVAILABLE, json!({ "check": "ops", "error": format!("no ops check for {device}") })),
+        Some("reference") => {
+            let backend = ReferenceBackend::new(Numerics::default());
+            run_profile(&backend, &Profile::new("reference", Numerics::default()), prefix)
+        }
+        _ => on_gpu!(device, gpu_ops(prefix)),
     }
 }
 
-/// What GPUs round: activations and the cache to bf16, and inputs of linears as their capabilities say.
-#[cfg(feature = "cuda")]
-fn gpu_numerics(backend: &impl Backend) -> Numerics {
-    let linears = backend.capabilities().quantised_inputs;
-    Numerics { activations: ActivationRounding::Bf16, linears, ..Numerics::default() }
+/// With quantised activations, and without.
+fn gpu_ops<V: Vendor>(ordinal: u32, prefix: &str) -> Answer {
+    let mut reports = Vec::new();
+    for quantised_inputs in [QuantisedInputs::ALL, QuantisedInputs::NONE] {
+        let options = GpuOptions { quantised_inputs, ..GpuOptions::default() };
+        match V::open(ordinal, options) {
+            Ok(backend) => reports.push(run_profile(&backend, &gpu::profile(&backend), prefix)),
+            Err(error) => return (UNAVAILABLE, json!({ "check": "ops", "error": error.to_string() })),
+        }
+    }
+    let status = reports.iter().map(|(status, _)| *status).max().unwrap_or(FAILED);
+    let runs: Vec<serde_json::Value> = reports.into_iter().map(|(_, report)| report).collect();
+    (status, json!({ "check": "ops", "runs": runs }))
 }
 
-fn run_ops<B: Backend>(backend: &B, numerics: Numerics, prefix: &str) -> (u8, serde_json::Value) {
-    let capabilities = backend.capabilities();
-    let name = format!("{}, {}, {numerics}", capabilities.backend, capabilities.device);
-    run_profile(backend, &Profile::new(name, numerics), prefix)
-}
-
-fn run_profile<B: Backend>(backend: &B, profile: &Profile, prefix: &str) -> (u8, serde_json::Value) {
+fn run_profile<B: Backend>(backend: &B, profile: &Profile, prefix: &str) -> Answer {
     let capabilities = backend.capabilities();
     let report = run_selected(backend, profile, prefix);
     println!("{report}");
@@ -138,23 +143,22 @@ fn run_profile<B: Backend>(backend: &B, profile: &Profile, prefix: &str) -> (u8,
 
 /// Runs a check on an Ascend device.
 #[cfg(feature = "ascend")]
-fn on_ascend(
-    device: &str,
-    check: &str,
-    run: impl FnOnce(&backend_ascend::AscendBackend) -> (u8, serde_json::Value),
-) -> (u8, serde_json::Value) {
+fn on_ascend(device: &str, check: &str, run: impl FnOnce(&backend_ascend::AscendBackend) -> Answer) -> Answer {
     match backend_ascend::AscendBackend::open(ordinal(device)) {
         Ok(backend) => run(&backend),
         Err(error) => (UNAVAILABLE, json!({ "check": check, "error": error.to_string() })),
     }
 }
 
-#[cfg(any(feature = "ascend", feature = "cuda"))]
 fn ordinal(device: &str) -> u32 {
     device.split(':').nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-fn generate(device: &str) -> (u8, serde_json::Value) {
+fn no_check(check: &str, device: &str) -> Answer {
+    (UNAVAILABLE, json!({ "check": check, "error": format!("no {check} check for {device}") }))
+}
+
+fn generate(device: &str) -> Answer {
     let failed = |error: &bathysphere::Error| {
         let status = if matches!(error, bathysphere::Error::Unavailable(_)) { UNAVAILABLE } else { DEVICE_FAILED };
         (status, json!({ "check": "generate", "error": error.to_string(), "is_fatal": error.is_fatal() }))
@@ -174,21 +178,19 @@ fn generate(device: &str) -> (u8, serde_json::Value) {
     }
 }
 
-#[cfg(feature = "cuda")]
-fn runtime(device: &str) -> (u8, serde_json::Value) {
-    let runtime = match backend_cuda::CudaRuntime::open(ordinal(device)) {
+fn runtime<V: Vendor>(ordinal: u32) -> Answer {
+    let runtime = match V::runtime(ordinal) {
         Ok(runtime) => runtime,
         Err(error) => return (UNAVAILABLE, json!({ "check": "runtime", "error": error.to_string() })),
     };
     match conformance::gpu_runtime::check(&runtime) {
-        Ok(passed) => (0, json!({ "check": "runtime", "passed": passed })),
+        Ok(passed) => (0, json!({ "check": "runtime", "passed": passed, "captures": runtime.captures() })),
         Err(error) => (FAILED, json!({ "check": "runtime", "error": error })),
     }
 }
 
-#[cfg(feature = "cuda")]
-fn capture(device: &str) -> (u8, serde_json::Value) {
-    let open = || backend_cuda::CudaRuntime::open(ordinal(device)).map_err(|error| error.to_string());
+fn capture<V: Vendor>(ordinal: u32) -> Answer {
+    let open = || V::runtime(ordinal).map_err(|error| error.to_string());
     if let Err(error) = open() {
         return (UNAVAILABLE, json!({ "check": "capture", "error": error }));
     }
@@ -240,25 +242,21 @@ impl BenchArgs {
 }
 
 /// Runs a benchmark on a device of any kind.
-fn bench(device: &str, what: &str, args: &BenchArgs) -> (u8, serde_json::Value) {
+fn bench(device: &str, what: &str, args: &BenchArgs) -> Answer {
     match device.split(':').next() {
-        #[cfg(feature = "cuda")]
-        Some("cuda") => bench_on(what, args, || {
-            backend_cuda::open(ordinal(device), GpuOptions::default()).map_err(bathysphere::Error::from)
-        }),
         #[cfg(feature = "cpu")]
         Some("cpu") => bench_on(what, args, || {
             backend_cpu::CpuBackend::new(backend_cpu::CpuOptions::default()).map_err(bathysphere::Error::from)
         }),
-        _ => (UNAVAILABLE, json!({ "check": what, "error": format!("no {what} check for {device}") })),
+        _ => on_gpu!(device, bench_gpu(what, args)),
     }
 }
 
-fn bench_on<B: Backend>(
-    what: &str,
-    args: &BenchArgs,
-    open: impl Fn() -> Result<B, bathysphere::Error>,
-) -> (u8, serde_json::Value) {
+fn bench_gpu<V: Vendor>(ordinal: u32, what: &str, args: &BenchArgs) -> Answer {
+    bench_on(what, args, || V::open(ordinal, GpuOptions::default()).map_err(bathysphere::Error::from))
+}
+
+fn bench_on<B: Backend>(what: &str, args: &BenchArgs, open: impl Fn() -> Result<B, bathysphere::Error>) -> Answer {
     let failed = |error: &bathysphere::Error| {
         let status = if matches!(error, bathysphere::Error::Unavailable(_)) { UNAVAILABLE } else { DEVICE_FAILED };
         (status, json!({ "check": what, "error": error.to_string(), "is_fatal": error.is_fatal() }))
@@ -288,61 +286,18 @@ fn bench_on<B: Backend>(
     }
 }
 
-/// How far perplexity may be from the golden in modes that round (docs/numerics.md).
-#[cfg(feature = "cuda")]
-const MAX_PERPLEXITY_ERROR: f64 = 5e-3;
-
-#[cfg(feature = "cuda")]
-fn goldens(device: &str) -> (u8, serde_json::Value) {
-    let goldens = Goldens::load();
-    let mut status = 0;
-    let mut runs = Vec::new();
-    for is_fp8 in [false, true] {
-        let opened = backend_cuda::open(ordinal(device), GpuOptions::default()).map_err(bathysphere::Error::from);
-        let loaded = opened.and_then(|backend| {
-            let mode = GoldenMode::on_gpus(is_fp8, backend.capabilities().quantised_inputs);
-            Ok((mode, load_tiny(backend, &mode.model_dir(), &PrecisionPolicy::default())?))
-        });
-        match loaded {
-            Ok((mode, mut runner)) => {
-                let result = heldout(&goldens, mode, ("heldout_kjv.txt", 512), &mut runner);
-                let error = (result.perplexity / result.golden_perplexity - 1.0).abs();
-                status = status.max(if error < MAX_PERPLEXITY_ERROR { 0 } else { FAILED });
-                let agreement = argmax_agreement(&goldens, mode, &mut runner);
-                status = status.max(if agreement.is_within_noise() { 0 } else { FAILED });
-                runs.push(json!({
-                    "mode": mode.name(),
-                    "perplexity": result.perplexity,
-                    "golden_perplexity": result.golden_perplexity,
-                    "argmax_agreement": agreement.all,
-                    "settled_argmax_agreement": agreement.settled,
-                }));
-            }
-            Err(error) => return (UNAVAILABLE, json!({ "check": "goldens", "error": error.to_string() })),
-        }
-    }
-    (status, json!({ "check": "goldens", "max_perplexity_error": MAX_PERPLEXITY_ERROR, "runs": runs }))
+fn goldens<V: Vendor>(ordinal: u32) -> Answer {
+    report_goldens(gpu::goldens::<V>(ordinal))
 }
 
 #[cfg(feature = "ascend")]
-fn ascend_goldens(device: &str) -> (u8, serde_json::Value) {
-    match ascend::goldens(ordinal(device)) {
+fn ascend_goldens(device: &str) -> Answer {
+    report_goldens(ascend::goldens(ordinal(device)))
+}
+
+fn report_goldens(outcome: Result<(bool, serde_json::Value), bathysphere::Error>) -> Answer {
+    match outcome {
         Ok((passed, report)) => (if passed { 0 } else { FAILED }, report),
         Err(error) => (UNAVAILABLE, json!({ "check": "goldens", "error": error.to_string() })),
     }
-}
-
-#[cfg(not(feature = "cuda"))]
-fn goldens(device: &str) -> (u8, serde_json::Value) {
-    (UNAVAILABLE, json!({ "check": "goldens", "error": format!("no goldens check for {device}") }))
-}
-
-#[cfg(not(feature = "cuda"))]
-fn capture(device: &str) -> (u8, serde_json::Value) {
-    (UNAVAILABLE, json!({ "check": "capture", "error": format!("no capture check for {device}") }))
-}
-
-#[cfg(not(feature = "cuda"))]
-fn runtime(device: &str) -> (u8, serde_json::Value) {
-    (UNAVAILABLE, json!({ "check": "runtime", "error": format!("no runtime check for {device}") }))
 }

@@ -1,0 +1,39 @@
+//! The tiny model on a GPU against reference values of another implementation.
+
+use engine_core::Error;
+use engine_core::backend::Backend as _;
+use engine_core::quant::PrecisionPolicy;
+use gpu_common::GpuOptions;
+use serde_json::{Value, json};
+
+use super::Vendor;
+use crate::golden::{GoldenMode, Goldens, argmax_agreement, heldout, load_tiny};
+
+/// How far perplexity may be from the golden in modes that round (docs/numerics.md).
+const MAX_PERPLEXITY_ERROR: f64 = 5e-3;
+
+/// Whether all bounds held, and the figures.
+///
+/// # Errors
+/// What keeps the device from being opened, or the model from being loaded.
+pub fn goldens<V: Vendor>(ordinal: u32) -> Result<(bool, Value), Error> {
+    let goldens = Goldens::load();
+    let (mut passed, mut runs) = (true, Vec::new());
+    for is_fp8 in [false, true] {
+        let backend = V::open(ordinal, GpuOptions::default())?;
+        let mode = GoldenMode::on_gpus(is_fp8, backend.capabilities().quantised_inputs);
+        let mut runner = load_tiny(backend, &mode.model_dir(), &PrecisionPolicy::default())?;
+        let result = heldout(&goldens, mode, ("heldout_kjv.txt", 512), &mut runner);
+        let error = (result.perplexity / result.golden_perplexity - 1.0).abs();
+        let agreement = argmax_agreement(&goldens, mode, &mut runner);
+        passed &= error < MAX_PERPLEXITY_ERROR && agreement.is_within_noise();
+        runs.push(json!({
+            "mode": mode.name(),
+            "perplexity": result.perplexity,
+            "golden_perplexity": result.golden_perplexity,
+            "argmax_agreement": agreement.all,
+            "settled_argmax_agreement": agreement.settled,
+        }));
+    }
+    Ok((passed, json!({ "check": "goldens", "max_perplexity_error": MAX_PERPLEXITY_ERROR, "runs": runs })))
+}

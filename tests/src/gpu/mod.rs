@@ -1,0 +1,80 @@
+//! Checks of a GPU backend that any vendor's runtime, real or emulated, runs: `device-check cuda:0 …`, `rocm:0 …`.
+
+mod goldens;
+
+pub use goldens::goldens;
+
+use engine_core::backend::{Backend, Unavailable};
+use engine_core::reference::{ActivationRounding, Numerics};
+use gpu_common::{GpuBackend, GpuOptions, GpuRuntime};
+
+use crate::harness::Profile;
+
+/// A vendor's crate, as far as checks need it.
+pub trait Vendor {
+    /// What it does for [`GpuBackend`].
+    type Runtime: GpuRuntime;
+
+    /// Opens a device below the ops.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    fn runtime(ordinal: u32) -> Result<Self::Runtime, Unavailable>;
+
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    fn open(ordinal: u32, options: GpuOptions) -> Result<GpuBackend<Self::Runtime>, Unavailable>;
+}
+
+/// NVIDIA.
+#[cfg(feature = "cuda")]
+#[derive(Debug)]
+pub enum Cuda {}
+
+#[cfg(feature = "cuda")]
+impl Vendor for Cuda {
+    type Runtime = backend_cuda::CudaRuntime;
+
+    fn runtime(ordinal: u32) -> Result<Self::Runtime, Unavailable> {
+        backend_cuda::CudaRuntime::open(ordinal)
+    }
+
+    fn open(ordinal: u32, options: GpuOptions) -> Result<GpuBackend<Self::Runtime>, Unavailable> {
+        backend_cuda::open(ordinal, options)
+    }
+}
+
+/// AMD. The file of HIP's runtime can be named in the environment (`HIP_LIB`).
+#[cfg(feature = "rocm")]
+#[derive(Debug)]
+pub enum Rocm {}
+
+#[cfg(feature = "rocm")]
+impl Rocm {
+    fn library() -> Option<std::path::PathBuf> {
+        std::env::var_os("HIP_LIB").map(Into::into)
+    }
+}
+
+#[cfg(feature = "rocm")]
+impl Vendor for Rocm {
+    type Runtime = backend_rocm::RocmRuntime;
+
+    fn runtime(ordinal: u32) -> Result<Self::Runtime, Unavailable> {
+        backend_rocm::RocmRuntime::open(ordinal, Self::library().as_deref())
+    }
+
+    fn open(ordinal: u32, gpu: GpuOptions) -> Result<GpuBackend<Self::Runtime>, Unavailable> {
+        backend_rocm::open(ordinal, &backend_rocm::RocmOptions { gpu, library: Self::library() })
+    }
+}
+
+/// What a backend rounds: activations and the cache to bf16, and inputs of linears as it says.
+pub fn profile<R: GpuRuntime>(backend: &GpuBackend<R>) -> Profile {
+    let capabilities = backend.capabilities();
+    let linears = capabilities.quantised_inputs;
+    let numerics = Numerics { activations: ActivationRounding::Bf16, linears, ..Numerics::default() };
+    Profile::new(format!("{}, {}, {numerics}", capabilities.backend, capabilities.device), numerics)
+}
