@@ -16,7 +16,7 @@
 //! a program neither builds nor starts where ROCm is not), because its types are those of HIP 5.4, whose
 //! `hipDeviceProp_t` is another one than that of ROCm 6 and later, and because it declares functions to return an enum: a
 //! status that HIP added since is undefined behaviour. With the feature `hip-sys` the handles of both convert into each
-//! other ([`RocmStream::from_hip`], [`RocmStream::as_hip`]), and tests compare our numbers with its.
+//! other (`RocmStream::from_hip`, `RocmStream::as_hip`), and tests compare our numbers with its.
 
 #![allow(rustdoc::private_intra_doc_links)]
 

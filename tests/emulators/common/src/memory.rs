@@ -40,7 +40,7 @@ impl<const ALIGNMENT: usize> Memory<ALIGNMENT> {
         self.pieces.iter().map(|(address, piece)| (*address, piece.num_bytes))
     }
 
-    /// New memory, full of [`POISON`]; `None` where the host has none left.
+    /// New memory, full of 0xFF; `None` where the host has none left.
     pub fn alloc(&mut self, num_bytes: usize) -> Option<u64> {
         if num_bytes > isize::MAX as usize / 2 {
             return None;
