@@ -131,9 +131,9 @@ impl std::fmt::Display for QuantisedInputs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match (self.fp8, self.int8) {
             (false, false) => "weight-only",
-            (true, true) => "inputs quantised",
-            (true, false) => "inputs of fp8 quantised",
-            (false, true) => "inputs of int8 quantised",
+            (true, true) => "quantised inputs",
+            (true, false) => "quantised inputs of fp8",
+            (false, true) => "quantised inputs of int8",
         })
     }
 }

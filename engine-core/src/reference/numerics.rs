@@ -64,6 +64,6 @@ impl std::fmt::Display for Numerics {
             MlaForm::Absorbed => "absorbed MLA",
             MlaForm::NonAbsorbed => "non-absorbed MLA",
         };
-        write!(f, "{activations}, linears {}, {form}", self.linears)
+        write!(f, "{activations}, linears: {}, {form}", self.linears)
     }
 }

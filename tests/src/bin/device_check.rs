@@ -3,7 +3,8 @@
 //! ```text
 //! device-check cuda:0 ops           every conformance case, or those whose name starts with a word given after it
 //! device-check cuda:0 runtime       memory, launches, capture and replay, below the ops
-//! device-check cuda:0 goldens       the tiny model against reference values of another implementation
+//! device-check cuda:0 goldens       the tiny model against reference values of another implementation; one of its
+//!                                   checkpoints if bf16 or fp8 is given after it
 //! device-check cuda:0 generate      a few tokens of the tiny model through the engine
 //! device-check rocm:0 …             the same on an AMD GPU; HIP_LIB names the file of HIP's runtime, if it lies elsewhere
 //! device-check ascend:0 operators   how many operators of CANN the ops of a decoding step take
@@ -42,7 +43,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const USAGE_TEXT: &str = "device-check DEVICE devices | ops [PREFIX] | runtime | goldens | generate | capture | operators | \
+const USAGE_TEXT: &str = "device-check DEVICE devices | ops [PREFIX] | runtime | goldens [bf16 | fp8] | generate | capture | operators | \
                           bench [OPTIONS] | kernels [OPTIONS]";
 
 const FAILED: u8 = 1;
@@ -76,7 +77,8 @@ fn main() -> ExitCode {
         [device, "runtime"] => on_gpu!(device, runtime()),
         #[cfg(feature = "ascend")]
         [device, "goldens"] if device.starts_with("ascend") => ascend_goldens(device),
-        [device, "goldens"] => on_gpu!(device, goldens()),
+        [device, "goldens"] => on_gpu!(device, goldens(&["bf16", "fp8"])),
+        [device, "goldens", weights @ ("bf16" | "fp8")] => on_gpu!(device, goldens(&[weights])),
         [device, "generate"] => generate(device),
         #[cfg(feature = "ascend")]
         [device, "operators"] => on_ascend(device, "operators", ascend::operators),
@@ -286,8 +288,8 @@ fn bench_on<B: Backend>(what: &str, args: &BenchArgs, open: impl Fn() -> Result<
     }
 }
 
-fn goldens<V: Vendor>(ordinal: u32) -> Answer {
-    report_goldens(gpu::goldens::<V>(ordinal))
+fn goldens<V: Vendor>(ordinal: u32, weights: &[&str]) -> Answer {
+    report_goldens(gpu::goldens::<V>(ordinal, weights))
 }
 
 #[cfg(feature = "ascend")]

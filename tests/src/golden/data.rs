@@ -55,16 +55,6 @@ impl GoldenMode {
         }
     }
 
-    /// Linears whose inputs are quantised.
-    pub fn quantised_inputs(self) -> QuantisedInputs {
-        match self {
-            GoldenMode::Bf16WeightsF32 | GoldenMode::Bf16WeightsBf16 | GoldenMode::Fp8WeightsF32 => {
-                QuantisedInputs::NONE
-            }
-            GoldenMode::Fp8WeightsW8A8 | GoldenMode::Fp8WeightsW8A8Absorbed => QuantisedInputs::ALL,
-        }
-    }
-
     /// The checkpoint it belongs to.
     pub fn model_dir(self) -> PathBuf {
         match self {
