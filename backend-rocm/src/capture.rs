@@ -7,8 +7,6 @@
 use engine_core::backend::{PrepareError, StepError};
 use gpu_common::{Arg, GpuRuntime, LaunchShape};
 
-use crate::runtime::RocmRuntime;
-
 /// HIP of ROCm 7.2.1 is 7.2, build 53211.
 const ROCM_7_2_1: i32 = 70_253_211;
 /// The first version after 7.2, of which builds with a mended replay on gfx942 cannot be told from others.
@@ -32,7 +30,7 @@ pub(crate) fn is_trusted(version: i32, architecture: &str) -> bool {
 ///
 /// # Errors
 /// From the driver, or where the images lack the kernel.
-pub(crate) fn replays_as_launched(runtime: &RocmRuntime) -> Result<bool, PrepareError> {
+pub(crate) fn replays_as_launched<R: GpuRuntime>(runtime: &R) -> Result<bool, PrepareError> {
     let add = runtime.kernel("elementwise", "add")?;
     let mut stream = runtime.stream()?;
     let num_bytes = 2 * NUM_VALUES as usize;
