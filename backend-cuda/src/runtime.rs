@@ -5,8 +5,7 @@ use std::sync::Arc;
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use engine_core::backend::{PrepareError, StepError, Unavailable};
 use gpu_common::{
-    Arg, DeviceName, DriverFailure as _, Fp8, GpuInfo, GpuRuntime, KernelParameters, LaunchShape, Modules, WideRows,
-    WideWeights,
+    Arg, DeviceName, Fp8, GpuInfo, GpuRuntime, KernelParameters, LaunchShape, Modules, WideRows, WideWeights,
 };
 
 use crate::driver::{Allocation, Context, DriverError, ExecutableGraph, Function, Module, Pinned, Stream};
@@ -96,14 +95,9 @@ impl GpuRuntime for CudaRuntime {
     }
 
     fn kernel(&self, family: &'static str, name: &str) -> Result<CudaKernel, PrepareError> {
-        let architecture = self.modules.architecture();
-        let absent = || self.name.unsupported(family, name, format!("the image for {architecture} lacks it"));
-        let parameters = IMAGES.kernel(family, name).ok_or_else(absent)?;
         let load = |image: &[u8]| Module::load(&self.context, image);
-        let function =
-            self.modules.module(&self.name, (family, name), load)?.function(name).map_err(|error| {
-                if error.is_not_found() { absent() } else { PrepareError::Device(self.lost(error)) }
-            })?;
+        let find = |module: &Arc<Module>| module.function(name);
+        let (function, parameters) = self.modules.kernel(&self.name, (family, name), load, find)?;
         function.permit_shared(self.info.max_shared_bytes).map_err(|error| self.lost(error))?;
         Ok(CudaKernel { function, parameters })
     }

@@ -5,10 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine_core::backend::{PrepareError, StepError, Unavailable};
-use gpu_common::{
-    Arg, DeviceName, DriverFailure as _, GpuInfo, GpuRuntime, KernelParameters, LaunchShape, Modules, WideRows,
-    WideWeights,
-};
+use gpu_common::{Arg, DeviceName, GpuInfo, GpuRuntime, KernelParameters, LaunchShape, Modules, WideRows, WideWeights};
 
 use crate::capture;
 use crate::driver::{Allocation, Context, ExecutableGraph, Function, HipError, Module, Pinned, Stream};
@@ -133,14 +130,9 @@ impl GpuRuntime for RocmRuntime {
     }
 
     fn kernel(&self, family: &'static str, name: &str) -> Result<RocmKernel, PrepareError> {
-        let architecture = self.modules.architecture();
-        let absent = || self.name.unsupported(family, name, format!("the image for {architecture} lacks it"));
-        let parameters = IMAGES.kernel(family, name).ok_or_else(absent)?;
         let load = |image: &[u8]| Module::load(&self.context, image);
-        let function =
-            self.modules.module(&self.name, (family, name), load)?.function(name).map_err(|error| {
-                if error.is_not_found() { absent() } else { PrepareError::Device(self.lost(error)) }
-            })?;
+        let find = |module: &Arc<Module>| module.function(name);
+        let (function, parameters) = self.modules.kernel(&self.name, (family, name), load, find)?;
         Ok(RocmKernel { function, parameters })
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use engine_core::backend::{PrepareError, StepError, Unsupported};
 
-use crate::images::Images;
+use crate::images::{Images, KernelParameters};
 
 /// A driver function that failed.
 pub trait DriverFailure: Display {
@@ -43,7 +43,7 @@ impl DeviceName {
     }
 
     /// A kernel that there is not.
-    pub fn unsupported(&self, family: &str, kernel: &str, reason: String) -> PrepareError {
+    fn unsupported(&self, family: &str, kernel: &str, reason: String) -> PrepareError {
         PrepareError::Unsupported(Unsupported {
             backend: self.0.clone(),
             what: format!("kernel {kernel} of {family}"),
@@ -72,11 +72,27 @@ impl<M> Modules<M> {
         self.architecture
     }
 
-    /// The module of a family, whose kernel somebody wants.
+    /// A kernel and its parameters: `find` looks it up in its family's module, which `load` makes of the image.
     ///
     /// # Errors
-    /// Where there is no image for the architecture, or the driver does not load it.
-    pub fn module<E: DriverFailure>(
+    /// Where the images lack it, or the driver does not load them.
+    pub fn kernel<E: DriverFailure, F>(
+        &self,
+        device: &DeviceName,
+        (family, kernel): (&'static str, &str),
+        load: impl FnOnce(&[u8]) -> Result<M, E>,
+        find: impl FnOnce(&Arc<M>) -> Result<F, E>,
+    ) -> Result<(F, &'static KernelParameters), PrepareError> {
+        let absent = || device.unsupported(family, kernel, format!("the image for {} lacks it", self.architecture));
+        let parameters = self.images.kernel(family, kernel).ok_or_else(absent)?;
+        let found = find(&self.module(device, (family, kernel), load)?);
+        let function =
+            found.map_err(|error| if error.is_not_found() { absent() } else { device.lost(error).into() })?;
+        Ok((function, parameters))
+    }
+
+    /// The module of a family, whose kernel somebody wants.
+    fn module<E: DriverFailure>(
         &self,
         device: &DeviceName,
         (family, kernel): (&'static str, &str),
