@@ -43,7 +43,7 @@ GK_KERNEL count_experts(const u32* ids, u32* counts, u32 num_pairs, u32 num_expe
 }
 GK_EXPORT(count_experts)
 
-// Of the first `len` values, which are followed by zeros up to the end of a vector.
+// Of the first `len` values, four at a time as far as that goes.
 GK_DEVICE u32 sum(const u32* values, u32 len) {
   u32 sum = 0;
   for (u32 i = 0; i < len / 4 * 4; i += 4) {
