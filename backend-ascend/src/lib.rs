@@ -4,7 +4,7 @@
 //!   are opened when somebody asks for a device: the crate builds and starts on machines that have none.
 //! * [`probe`]: whether a device can be used, and if not, why: which libraries were tried, which operators are missing.
 //! * The ops as sequences of CANN's operators: [`linear`], [`ffn`], [`experts`], [`gate`], [`mla`]. [`scratch`] holds what
-//!   lives between them.
+//!   lives between them; [`nz`] packs weights for operators that want them so.
 //!
 //! Atlas A2 and A3 compute in bf16 and INT8 and know no FP8: checkpoints in FP8 are converted on the host while loading.
 
@@ -19,6 +19,8 @@ mod gate;
 mod linear;
 mod mla;
 mod norm;
+#[allow(dead_code, reason = "the operators that take weights in NZ come one by one")]
+mod nz;
 mod probe;
 mod scratch;
 

@@ -6,6 +6,7 @@ use std::ptr;
 use super::AscendError;
 use super::library::Libraries;
 use super::sys::types::{aclDataType, aclFormat, aclIntArray, aclScalar, aclTensor, aclTensorList};
+use crate::nz;
 
 /// Dimensions of the largest tensor there is: NZ weights of experts.
 const MAX_RANK: usize = 5;
@@ -56,18 +57,26 @@ pub(crate) struct View {
     strides: [i64; MAX_RANK],
     /// Elements from `address` to the first one of the view.
     offset: i64,
+    /// True where the elements of the last two axes lie in NZ ([`nz`]).
+    is_nz: bool,
 }
 
 impl View {
     /// Row-major and dense.
     pub(crate) fn new<const N: usize>(address: u64, data_type: DataType, dims: [usize; N]) -> Self {
-        let mut view = Self { address, data_type, rank: N, dims: [1; MAX_RANK], strides: [1; MAX_RANK], offset: 0 };
+        let (dims_of, strides) = ([1; MAX_RANK], [1; MAX_RANK]);
+        let mut view = Self { address, data_type, rank: N, dims: dims_of, strides, offset: 0, is_nz: false };
         let mut stride = 1;
         for axis in (0..N).rev() {
             (view.dims[axis], view.strides[axis]) = (dims[axis] as i64, stride);
             stride *= dims[axis] as i64;
         }
         view
+    }
+
+    /// A weight packed in NZ, by the dimensions of what is packed: `[K, N]`, or `[E, K, N]` of experts.
+    pub(crate) fn nz<const N: usize>(address: u64, data_type: DataType, dims: [usize; N]) -> Self {
+        Self { is_nz: true, ..Self::new(address, data_type, dims) }
     }
 
     /// The same elements of a dense view in other dimensions.
@@ -133,6 +142,21 @@ impl View {
         })
     }
 
+    /// How the memory is described: its dimensions, and how many there are.
+    fn storage(&self) -> ([i64; MAX_RANK], usize) {
+        let mut storage = [1; MAX_RANK];
+        if !self.is_nz {
+            storage[0] = self.extent();
+            return (storage, 1);
+        }
+        let batch = self.rank - 2;
+        let matrix = [self.dim(batch), self.dim(batch + 1)];
+        storage[..batch].copy_from_slice(&self.dims[..batch]);
+        let tiles = nz::dims(matrix, self.data_type.num_bytes()).map(|dim| dim as i64);
+        storage[batch..batch + tiles.len()].copy_from_slice(&tiles);
+        (storage, batch + tiles.len())
+    }
+
     /// Elements of memory that the view spans from `address` on.
     fn extent(&self) -> i64 {
         self.offset + 1 + (0..self.rank).map(|axis| (self.dims[axis] - 1) * self.strides[axis]).sum::<i64>()
@@ -187,7 +211,8 @@ descriptor!(
 
 impl Libraries {
     pub(super) fn tensor(&self, view: View) -> Result<Tensor<'_>, AscendError> {
-        let storage = [view.extent()];
+        let (storage, storage_rank) = view.storage();
+        let format = if view.is_nz { aclFormat::ACL_FORMAT_FRACTAL_NZ } else { aclFormat::ACL_FORMAT_ND };
         // SAFETY: the arrays are as long as they are said to be and are copied; the memory is used by queued work only.
         let handle = unsafe {
             (self.base.aclCreateTensor)(
@@ -196,9 +221,9 @@ impl Libraries {
                 view.data_type.code(),
                 view.strides.as_ptr(),
                 view.offset,
-                aclFormat::ACL_FORMAT_ND,
+                format,
                 storage.as_ptr(),
-                1,
+                storage_rank as u64,
                 view.address as *mut c_void,
             )
         };
@@ -266,6 +291,13 @@ mod tests {
         assert_eq!((inserted.dims, inserted.strides, inserted.extent()), ([4, 1, 2, 1, 1], [6, 1, 1, 1, 1], 24));
         let last_rows = whole.narrowed(0, 2, 2);
         assert_eq!((last_rows.is_dense(), last_rows.reshaped([12]).offset), (true, 12));
+    }
+
+    #[test]
+    fn packed_weights_say_how_they_lie() {
+        assert_eq!(View::new(64, DataType::I8, [4, 6]).storage(), ([24, 1, 1, 1, 1], 1));
+        assert_eq!(View::nz(64, DataType::I8, [7168, 1536]).storage(), ([48, 448, 16, 32, 1], 4));
+        assert_eq!(View::nz(64, DataType::Bf16, [8, 64, 32]).storage(), ([8, 2, 4, 16, 16], 5));
     }
 
     #[test]

@@ -26,8 +26,9 @@ pub(crate) mod status {
     pub(crate) const AICORE_EXCEPTION: Status = 507_015;
 }
 
-/// `aclFormat`: dense rows.
+/// `aclFormat`: rows, and tiles of 16 rows and 32 bytes of columns.
 pub(crate) const FORMAT_ND: i32 = 2;
+pub(crate) const FORMAT_NZ: i32 = 29;
 
 /// `aclrtMemAttr`: device memory.
 pub(crate) const HBM_MEM: u32 = 1;

@@ -97,9 +97,23 @@ impl Call<'_> {
         Ok(view)
     }
 
-    fn checked(&mut self, what: &str, handle: u64, takes: &[DataType]) -> Outcome<View> {
+    fn typed(&mut self, what: &str, handle: u64, takes: &[DataType]) -> Outcome<View> {
         let view = self.view(what, handle)?;
         require(takes.contains(&view.data_type), || format!("{what} is {:?}, taken are {takes:?}", view.data_type))?;
+        Ok(view)
+    }
+
+    fn checked(&mut self, what: &str, handle: u64, takes: &[DataType]) -> Outcome<View> {
+        let view = self.typed(what, handle, takes)?;
+        require(!view.is_nz, || format!("{what} is in NZ"))?;
+        Ok(view)
+    }
+
+    /// A weight that must be in NZ.
+    pub(crate) fn nz_input(&mut self, what: &str, handle: u64, takes: &[DataType]) -> Outcome<View> {
+        let view = self.typed(what, handle, takes)?;
+        require(view.is_nz, || format!("{what} is not in NZ"))?;
+        self.inputs.push(view.range());
         Ok(view)
     }
 

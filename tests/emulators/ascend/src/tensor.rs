@@ -50,7 +50,13 @@ pub(crate) struct View {
     pub(crate) offset: usize,
     pub(crate) storage: Vec<usize>,
     pub(crate) address: u64,
+    /// True where the last two axes lie in tiles of 16 rows and 32 bytes of columns, columns of tiles one after the other.
+    pub(crate) is_nz: bool,
 }
+
+/// Rows of a tile, and bytes of each.
+const TILE_ROWS: usize = 16;
+const TILE_BYTES: usize = 32;
 
 /// What a handle stands for.
 #[derive(Debug, Clone)]
@@ -78,8 +84,34 @@ impl View {
         self.dims.iter().product()
     }
 
+    /// Dimensions of the storage of a view in NZ.
+    pub(crate) fn nz_storage(&self) -> Vec<usize> {
+        let (batch, matrix) = self.dims.split_at(self.dims.len() - 2);
+        let columns = self.tile_columns();
+        let tiles = [matrix[1].div_ceil(columns), matrix[0].div_ceil(TILE_ROWS), TILE_ROWS, columns];
+        [batch, &tiles].concat()
+    }
+
+    fn tile_columns(&self) -> usize {
+        TILE_BYTES / self.data_type.num_bytes() as usize
+    }
+
+    /// Where an element of a view in NZ is, by its index.
+    fn nz_offset(&self, index: &[usize]) -> usize {
+        let batch = index.len() - 2;
+        let (row, column, columns) = (index[batch], index[batch + 1], self.tile_columns());
+        let storage = &self.storage;
+        let (across, down) = (storage[batch], storage[batch + 1]);
+        let number = index[..batch].iter().zip(&self.dims).fold(0, |number, (index, dim)| number * dim + index);
+        let tile = (number * across + column / columns) * down + row / TILE_ROWS;
+        (tile * TILE_ROWS + row % TILE_ROWS) * columns + column % columns
+    }
+
     /// Elements of the storage that the view reaches, from its beginning.
     pub(crate) fn extent(&self) -> usize {
+        if self.is_nz {
+            return self.storage.iter().product();
+        }
         let last: usize = self.dims.iter().zip(&self.strides).map(|(dim, stride)| (dim.max(&1) - 1) * stride).sum();
         self.offset + last + 1
     }
@@ -113,7 +145,8 @@ impl View {
         let mut index = vec![0; rank];
         let mut at = self.offset;
         (0..self.num_elements()).map(move |_| {
-            let address = self.address + at as u64 * bytes;
+            let place = if self.is_nz { self.nz_offset(&index) } else { at };
+            let address = self.address + place as u64 * bytes;
             for axis in (0..rank).rev() {
                 index[axis] += 1;
                 at += self.strides[axis];

@@ -1,7 +1,7 @@
 //! Descriptors: tensors, lists, arrays, scalars. Those that create answer null where they refuse.
 
 use super::{answer, entries, read_all, write};
-use crate::abi::{FORMAT_ND, Status};
+use crate::abi::{FORMAT_ND, FORMAT_NZ, Status};
 use crate::machine::{Kind, Machine, Outcome};
 use crate::operator::{invalid, require};
 use crate::tensor::{DataType, Descriptor, View};
@@ -54,7 +54,7 @@ pub(crate) extern "C" fn aclCreateTensor(
             let sizes = values.iter().map(|value| usize::try_from(*value).ok()).collect::<Option<_>>();
             sizes.ok_or_else(|| invalid(format!("{what} {values:?}")))
         };
-        require(format == FORMAT_ND, || format!("format {format} is not modelled"))?;
+        require([FORMAT_ND, FORMAT_NZ].contains(&format), || format!("format {format} is not modelled"))?;
         let data_type = DataType::from_code(data_type).ok_or_else(|| invalid(format!("type {data_type}")))?;
         let view = View {
             data_type,
@@ -63,7 +63,14 @@ pub(crate) extern "C" fn aclCreateTensor(
             offset: usize::try_from(offset).map_err(|_| invalid(format!("offset {offset}")))?,
             storage: sizes("storage", storage, storage_rank)?,
             address,
+            is_nz: format == FORMAT_NZ,
         };
+        if view.is_nz {
+            require(view.dims.len() >= 2 && view.is_dense() && view.offset == 0, || format!("{view:?} in NZ"))?;
+            require(view.storage == view.nz_storage(), || {
+                format!("a storage {:?} of {:?} in NZ, expected {:?}", view.storage, view.dims, view.nz_storage())
+            })?;
+        }
         Ok(Descriptor::Tensor(view))
     })
 }
