@@ -110,6 +110,7 @@ impl Call<'_> {
     }
 
     /// A weight that must be in NZ.
+    #[allow(dead_code, reason = "the operators that take weights in NZ come one by one")]
     pub(crate) fn nz_input(&mut self, what: &str, handle: u64, takes: &[DataType]) -> Outcome<View> {
         let view = self.typed(what, handle, takes)?;
         require(view.is_nz, || format!("{what} is not in NZ"))?;

@@ -3,6 +3,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod elementwise;
+pub(crate) mod fused_attention;
 pub(crate) mod moe;
 pub(crate) mod products;
 
