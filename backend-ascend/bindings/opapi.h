@@ -26,6 +26,8 @@ OPERATOR(aclnnGather, const aclTensor *self, const int64_t dim, const aclTensor 
 OPERATOR(aclnnEmbedding, const aclTensor *weight, const aclTensor *indices, const aclTensor *out)
 OPERATOR(aclnnRmsNorm, const aclTensor *x, const aclTensor *gamma, double epsilon, const aclTensor *yOut,
          const aclTensor *rstdOut)
+OPERATOR(aclnnAddRmsNorm, const aclTensor *x1, const aclTensor *x2, const aclTensor *gamma, double epsilon,
+         const aclTensor *yOut, const aclTensor *rstdOut, const aclTensor *xOut)
 OPERATOR(aclnnSoftmax, const aclTensor *self, int64_t dim, aclTensor *out)
 OPERATOR(aclnnSwiGlu, const aclTensor *x, int64_t dim, const aclTensor *out)
 OPERATOR(aclnnMatmul, const aclTensor *self, const aclTensor *mat2, aclTensor *out, int8_t cubeMathType)
@@ -44,6 +46,24 @@ OPERATOR(aclnnScatterPaKvCache, const aclTensor *key, aclTensor *keyCacheRef, co
          const aclTensor *value, aclTensor *valueCacheRef, const aclTensor *compressLensOptional,
          const aclTensor *compressSeqOffsetOptional, const aclTensor *seqLensOptional, char *cacheModeOptional,
          char *scatterModeOptional, const aclIntArray *stridesOptional, const aclIntArray *offsetsOptional)
+OPERATOR(aclnnKvRmsNormRopeCache, const aclTensor *kv, const aclTensor *gamma, const aclTensor *cos,
+         const aclTensor *sin, const aclTensor *index, aclTensor *kCacheRef, aclTensor *ckvCacheRef,
+         const aclTensor *kRopeScaleOptional, const aclTensor *cKvScaleOptional, const aclTensor *kRopeOffsetOptional,
+         const aclTensor *cKvOffsetOptional, double epsilon, char *cacheModeOptional, bool isOutputKv,
+         const aclTensor *kRopeOut, const aclTensor *cKvOut)
+OPERATOR(aclnnMlaPrologV3WeightNz, const aclTensor *tokenX, const aclTensor *weightDq, const aclTensor *weightUqQr,
+         const aclTensor *weightUk, const aclTensor *weightDkvKr, const aclTensor *rmsnormGammaCq,
+         const aclTensor *rmsnormGammaCkv, const aclTensor *ropeSin, const aclTensor *ropeCos, aclTensor *kvCacheRef,
+         aclTensor *krCacheRef, const aclTensor *cacheIndexOptional, const aclTensor *dequantScaleXOptional,
+         const aclTensor *dequantScaleWDqOptional, const aclTensor *dequantScaleWUqQrOptional,
+         const aclTensor *dequantScaleWDkvKrOptional, const aclTensor *quantScaleCkvOptional,
+         const aclTensor *quantScaleCkrOptional, const aclTensor *smoothScalesCqOptional,
+         const aclTensor *actualSeqLenOptional, const aclTensor *kNopeClipAlphaOptional, double rmsnormEpsilonCq,
+         double rmsnormEpsilonCkv, char *cacheModeOptional, int64_t weightQuantMode, int64_t kvCacheQuantMode,
+         int64_t queryQuantMode, int64_t ckvkrRepoMode, int64_t quantScaleRepoMode, int64_t tileSize, double qcQrScale,
+         double kcScale, const aclTensor *queryOut, const aclTensor *queryRopeOut,
+         const aclTensor *dequantScaleQNopeOutOptional, const aclTensor *queryNormOutOptional,
+         const aclTensor *dequantScaleQNormOutOptional)
 OPERATOR(aclnnFusedInferAttentionScoreV4, const aclTensor *query, const aclTensorList *key, const aclTensorList *value,
          const aclTensor *pseShiftOptional, const aclTensor *attenMaskOptional,
          const aclIntArray *actualSeqLengthsOptional, const aclIntArray *actualSeqLengthsKvOptional,

@@ -45,6 +45,12 @@ pub(crate) enum Slot {
     CacheSlots,
     Latents,
     Keys,
+    /// Keys of every head, their rotated part, and values.
+    ExpandedKeys,
+    ExpandedRotary,
+    ExpandedValues,
+    /// Blocks of a sequence, once for each of its pieces.
+    PieceBlocks,
     /// Scores, their rotated part, probabilities in f32 and in bf16.
     Scores,
     RotaryScores,
@@ -93,7 +99,7 @@ pub(crate) struct PreparedStep {
     pub(crate) has_slots: bool,
     /// Slots of all sequences, one after the other.
     pub(crate) slots: Vec<i32>,
-    /// Ends of the sequences' tokens, and their lengths, as operators take them.
+    /// Ends of sequences' tokens, and their lengths, as an operator takes them.
     pub(crate) ends: Vec<i64>,
     pub(crate) lengths: Vec<i64>,
 }

@@ -1,16 +1,18 @@
 //! Second half: attention over the latents, then W_UV.
 //!
-//! Fused where the operator takes the widths, the cache's blocks and the step: one operator for all sequences. Otherwise
-//! sequence by sequence out of products, sums and a softmax in f32: right for any size, and slow.
+//! Fused where the operator takes the widths and the cache's blocks ([`super::form`]): one operator for sequences next to one
+//! another. Otherwise sequence by sequence out of products, sums and a softmax in f32: right for any size, and slow.
 
 use std::ops::Range;
 
-use engine_core::backend::{LayerStep, StepError, StepLayout};
+use engine_core::backend::{LayerStep, StepError};
+use engine_core::config::AttentionConfig;
 
+use super::form::{Form, MAX_QUERY, Run};
 use super::tables::MASK_ROWS;
-use super::{AscendLatentCache, AscendMla, AscendQueries, FUSED_BLOCK_UNIT, MAX_FUSED_BLOCK, MAX_FUSED_QUERY};
-use crate::device::{AscendBuffer, Device};
-use crate::driver::{Attention, DataType, View};
+use super::{AscendLatentCache, AscendMla, AscendQueries};
+use crate::device::{AscendBuffer, Device, Matrix};
+use crate::driver::{Attention, DataType, Keys, View};
 use crate::scratch::{AscendStream, Slot};
 
 /// Scores of a sequence that are held at once, in elements: 64 MiB.
@@ -39,48 +41,120 @@ impl AscendMla {
         out: View,
     ) -> Result<(), StepError> {
         let layout = step.meta.host();
-        let num_live = layout.query_start_loc.last().map_or(0, |end| *end as usize);
-        if num_live == 0 {
-            return Ok(());
-        }
         let (heads, rank) = (self.dims.num_attention_heads, self.dims.kv_lora_rank);
-        let queries = queries.views(&self.dims, num_live);
-        let attended = stream.scratch(device, Slot::Attended, DataType::Bf16, [num_live, heads, rank])?;
-        if self.fuses(layout) {
-            self.attend_fused(device, stream, step, (queries, cache), attended)?;
-        } else {
-            self.attend_unfused(device, stream, step, (queries, cache), attended)?;
+        self.angles(device, stream, step)?;
+        for run in self.forms.runs(layout) {
+            let tokens = run.tokens(layout);
+            let rows = |view: View| view.narrowed(0, tokens.start, tokens.len());
+            let [absorbed, rotated] = queries.views(&self.dims, tokens.end).map(rows);
+            if run.form == Form::Expanded {
+                let plain = queries.plain(&self.dims, tokens.clone());
+                self.attend_expanded(device, stream, step, &run, ([plain, rotated], cache), rows(out))?;
+                continue;
+            }
+            let attended = stream.scratch(device, Slot::Attended, DataType::Bf16, [tokens.len(), heads, rank])?;
+            let io = ([absorbed, rotated], cache);
+            match run.form {
+                Form::Paged => self.attend_paged(device, stream, step, &run, io, attended)?,
+                Form::Pieces => self.attend_pieces(device, stream, step, &run, io, attended)?,
+                Form::Unfused | Form::Expanded => self.attend_unfused(device, stream, step, &run, io, attended)?,
+            }
+            self.project_values(device, stream, attended, rows(out))?;
         }
-        self.project_values(device, stream, attended, out.narrowed(0, 0, num_live))
+        Ok(())
     }
 
-    /// True where fused attention takes the step.
-    fn fuses(&self, layout: &StepLayout) -> bool {
-        let block = layout.block_size;
-        let takes_blocks = block.is_multiple_of(FUSED_BLOCK_UNIT) && block <= MAX_FUSED_BLOCK;
-        self.has_fused_attention && takes_blocks && layout.max_query_len <= MAX_FUSED_QUERY
-    }
-
-    fn attend_fused(
+    /// Sequences of few tokens each, over the paged cache.
+    fn attend_paged(
         &self,
         device: &Device,
         stream: &mut AscendStream,
         step: LayerStep<'_, AscendBuffer>,
+        run: &Run,
         (queries, cache): ([View; 2], &AscendLatentCache),
         out: View,
     ) -> Result<(), StepError> {
-        self.angles(device, stream, step)?;
         let layout = step.meta.host();
-        let table = step.meta.block_table.buffer().0.address();
-        let block_table = View::new(table, DataType::I32, [layout.num_seqs(), layout.max_blocks_per_seq]);
+        let sequence = |seq: usize| (layout.query_range(seq).len(), layout.seq_lens[seq] as usize);
+        let is_causal = run.seqs.clone().any(|seq| sequence(seq).0 > 1);
+        stream.step.list_sequences(run.seqs.clone().map(sequence));
+        let block_table = block_table(step).narrowed(0, run.seqs.start, run.seqs.len());
+        let keys = Keys::Paged { cache: cache.layer(step.layer), block_table };
+        self.attend(device, stream, (queries, keys), is_causal, out)
+    }
+
+    /// One sequence over the paged cache, its tokens in pieces that are sequences to the operator. Each sees what precedes it.
+    fn attend_pieces(
+        &self,
+        device: &Device,
+        stream: &mut AscendStream,
+        step: LayerStep<'_, AscendBuffer>,
+        run: &Run,
+        (queries, cache): ([View; 2], &AscendLatentCache),
+        out: View,
+    ) -> Result<(), StepError> {
+        let layout = step.meta.host();
+        let (query_len, seq_len) = (out.dim(0), layout.seq_lens[run.seqs.start] as usize);
+        let firsts = (0..query_len).step_by(MAX_QUERY);
+        let dims = [firsts.len(), layout.max_blocks_per_seq];
+        let blocks = stream.scratch(device, Slot::PieceBlocks, DataType::I32, dims)?;
+        device.check(stream.queue.copy(blocks, block_table(step).narrowed(0, run.seqs.start, 1)))?;
+        stream.step.list_sequences(firsts.map(|first| {
+            let count = MAX_QUERY.min(query_len - first);
+            (count, seq_len - query_len + first + count)
+        }));
+        let keys = Keys::Paged { cache: cache.layer(step.layer), block_table: blocks };
+        self.attend(device, stream, (queries, keys), true, out)
+    }
+
+    /// Keys and values of every head and position of the run, and plain queries over them: `out [T, N V]`.
+    fn attend_expanded(
+        &self,
+        device: &Device,
+        stream: &mut AscendStream,
+        step: LayerStep<'_, AscendBuffer>,
+        run: &Run,
+        (queries, cache): ([View; 2], &AscendLatentCache),
+        out: View,
+    ) -> Result<(), StepError> {
+        let layout = step.meta.host();
+        let AttentionConfig { num_attention_heads: heads, qk_nope_head_dim: p, v_head_dim: v, .. } = self.dims;
+        let rope = self.dims.qk_rope_head_dim;
+        let slots = self.slots(device, stream, layout)?;
+        let length = |seqs: Range<usize>| layout.seq_lens[seqs].iter().map(|len| *len as usize).sum::<usize>();
+        let (first, count) = (length(0..run.seqs.start), length(run.seqs.clone()));
+        let part = cache.layer(step.layer);
+        let [latents, key] = self.gather(device, stream, part, slots.narrowed(0, first, count))?;
+        let keys = stream.scratch(device, Slot::ExpandedKeys, DataType::Bf16, [count, heads * p])?;
+        let rotated = stream.scratch(device, Slot::ExpandedRotary, DataType::Bf16, [count, heads, rope])?;
+        let values = stream.scratch(device, Slot::ExpandedValues, DataType::Bf16, [count, heads * v])?;
+        let rank = self.dims.kv_lora_rank;
+        let weight = |weight: &Matrix, width: usize| weight.view.reshaped([heads * width, rank]).swapped(0, 1);
+        device.check(stream.queue.product(latents, weight(&self.w_uk, p), keys))?;
+        device.check(stream.queue.product(latents, weight(&self.w_uv, v), values))?;
+        device.check(stream.queue.copy(rotated, key.with_axis(1)))?;
+        let sequence = |seq: usize| (layout.query_range(seq).len(), layout.seq_lens[seq] as usize);
+        stream.step.list_length_ends(run.seqs.clone().map(sequence));
+        let (keys, values) = (keys.reshaped([count, heads, p]), values.reshaped([count, heads, v]));
+        let out = out.reshaped([out.dim(0), heads, v]);
+        self.attend(device, stream, (queries, Keys::Expanded { keys, rotated, values }), true, out)
+    }
+
+    /// Fused attention of the sequences that `stream.step` lists.
+    fn attend(
+        &self,
+        device: &Device,
+        stream: &mut AscendStream,
+        (queries, keys): ([View; 2], Keys),
+        is_causal: bool,
+        out: View,
+    ) -> Result<(), StepError> {
         let AscendStream { queue, step: prepared, .. } = stream;
-        let is_causal = layout.max_query_len > 1;
         let mask = self.masks.fused.as_ref().filter(|_| is_causal);
         let alone = |view: View| if is_causal { view } else { view.with_axis(1) };
         device.check(queue.attend(Attention {
             queries: queries.map(alone),
-            cache: cache.layer(step.layer),
-            block_table,
+            keys,
             causal: mask.map(|mask| (prepared.ends.as_slice(), mask.view)),
             lengths: &prepared.lengths,
             softmax_scale: f64::from(self.softmax_scale),
@@ -93,25 +167,22 @@ impl AscendMla {
         device: &Device,
         stream: &mut AscendStream,
         step: LayerStep<'_, AscendBuffer>,
+        run: &Run,
         (queries, cache): ([View; 2], &AscendLatentCache),
         out: View,
     ) -> Result<(), StepError> {
         let layout = step.meta.host();
-        self.angles(device, stream, step)?;
         let slots = self.slots(device, stream, layout)?;
-        let mut first_slot = 0;
-        for seq in 0..layout.num_seqs() {
+        let first_token = run.tokens(layout).start;
+        let mut first_slot = layout.seq_lens[..run.seqs.start].iter().map(|len| *len as usize).sum();
+        for seq in run.seqs.clone() {
             let Range { start, end } = layout.query_range(seq);
             let (query_len, seq_len) = (end - start, layout.seq_lens[seq] as usize);
-            let tokens = |view: View| view.narrowed(0, start, query_len);
+            let tokens = |view: View| view.narrowed(0, start - first_token, query_len);
+            let slots = slots.narrowed(0, first_slot, seq_len);
             let sequence = Sequence {
                 queries: queries.map(tokens),
-                latents: self.gather(
-                    device,
-                    stream,
-                    cache.layer(step.layer),
-                    slots.narrowed(0, first_slot, seq_len),
-                )?,
+                latents: self.gather(device, stream, cache.layer(step.layer), slots)?,
                 context_len: seq_len - query_len,
                 out: tokens(out),
             };
@@ -209,4 +280,11 @@ impl AscendMla {
         device.check(queue.batched_product(by_head, self.w_uv.view.swapped(1, 2), values))?;
         device.check(queue.copy(out.reshaped([num_tokens, heads, v]), values.swapped(0, 1)))
     }
+}
+
+/// `[S, blocks of a sequence]`.
+fn block_table(step: LayerStep<'_, AscendBuffer>) -> View {
+    let layout = step.meta.host();
+    let address = step.meta.block_table.buffer().0.address();
+    View::new(address, DataType::I32, [layout.num_seqs(), layout.max_blocks_per_seq])
 }

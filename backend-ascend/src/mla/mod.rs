@@ -1,14 +1,17 @@
-//! Multi-head latent attention, absorbed: W_UK is folded into the queries, W_UV into the result, and attention runs on the
-//! latents as one key head of width Lkv + R.
+//! Multi-head latent attention. Absorbed, W_UK is folded into the queries, W_UV into the result, and attention runs on the
+//! latents as one key head of width Lkv + R; prompts are attended with keys and values of every head where the device has an
+//! operator for it ([`form`]).
 //!
 //! W_UK and W_UV are bf16 whatever the checkpoint holds. Rotated values keep the checkpoint's order of pairs in queries and
 //! cache: of the operator's modes that Atlas A2 and A3 have, it is the one that fits interleaved pairs.
 
 mod attention;
+mod form;
 mod prolog;
 mod step;
 mod tables;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use engine_core::backend::{CacheSpec, MlaSpec, MlaWeights, PrepareError, QueryProjection};
@@ -20,16 +23,9 @@ use crate::driver::{Allocation, DataType, View};
 use crate::linear::{AscendLinear, computed, computes, refused};
 use crate::norm::AscendNorm;
 
+use form::Forms;
 pub(crate) use tables::Tables;
 use tables::{Masks, RopeMemory};
-
-/// Widths that fused attention takes: Lkv, R, most heads, most tokens of a sequence, and slots of a block in multiples.
-const FUSED_RANK: usize = 512;
-const FUSED_ROPE: usize = 64;
-const MAX_FUSED_HEADS: usize = 128;
-const MAX_FUSED_QUERY: usize = 16;
-const FUSED_BLOCK_UNIT: usize = 16;
-const MAX_FUSED_BLOCK: usize = 1024;
 
 /// A prepared layer's attention.
 #[derive(Debug)]
@@ -45,7 +41,7 @@ pub struct AscendMla {
     w_uv: Matrix,
     rope: Arc<RopeMemory>,
     masks: Arc<Masks>,
-    has_fused_attention: bool,
+    forms: Forms,
 }
 
 #[derive(Debug)]
@@ -90,7 +86,8 @@ impl AscendLatentCache {
     }
 }
 
-/// Queries of a step in bf16: absorbed `[T, N, Lkv]` and rotated `[T, N, R]`.
+/// Queries of a step in bf16: absorbed `[T, N, Lkv]` and rotated `[T, N, R]`. Tokens that are attended with expanded keys have
+/// plain ones of width P where their absorbed ones would begin.
 #[derive(Debug)]
 pub struct AscendQueries {
     absorbed: Allocation,
@@ -110,6 +107,13 @@ impl AscendQueries {
             View::new(memory.address(), DataType::Bf16, [num_tokens, dims.num_attention_heads, width])
         };
         [part(&self.absorbed, dims.kv_lora_rank), part(&self.rotated, dims.qk_rope_head_dim)]
+    }
+
+    /// Plain queries of some rows, `[rows, N, P]`.
+    fn plain(&self, dims: &AttentionConfig, rows: Range<usize>) -> View {
+        let (heads, rank, p) = (dims.num_attention_heads, dims.kv_lora_rank, dims.qk_nope_head_dim);
+        let memory = View::new(self.absorbed.address(), DataType::Bf16, [rows.end * heads * rank]);
+        memory.narrowed(0, rows.start * heads * rank, rows.len() * heads * p).reshaped([rows.len(), heads, p])
     }
 }
 
@@ -142,7 +146,6 @@ impl AscendMla {
         };
         let kv_a = linear(&weights.kv_a)?;
         let [w_uk, w_uv] = absorbed_weights(device, &spec.dims, &weights.kv_b)?;
-        let has_fused_attention = device.has_fused_attention && is_fusable(&spec.dims);
         Ok(Self {
             dims: spec.dims,
             softmax_scale: spec.softmax_scale,
@@ -153,18 +156,9 @@ impl AscendMla {
             w_uv,
             rope: tables.rope(device, &spec.rope)?,
             masks: tables.masks(device)?,
-            has_fused_attention,
+            forms: Forms::new(&spec.dims, device.has_fused_attention),
         })
     }
-}
-
-/// True for widths that fused attention takes.
-fn is_fusable(dims: &AttentionConfig) -> bool {
-    let heads = dims.num_attention_heads;
-    dims.kv_lora_rank == FUSED_RANK
-        && dims.qk_rope_head_dim == FUSED_ROPE
-        && heads.is_power_of_two()
-        && heads <= MAX_FUSED_HEADS
 }
 
 /// `kv_b` per head: P rows of W_UK, then V rows of W_UV.
@@ -182,28 +176,4 @@ fn absorbed_weights(device: &Device, dims: &AttentionConfig, kv_b: &HostWeight) 
         computed(device, [heads, p, rank], &rows(0, p), "W_UK")?,
         computed(device, [heads, v, rank], &rows(p, v), "W_UV")?,
     ])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn published_models_are_fusable_and_others_are_not() {
-        let dims = |heads, rank, rope| AttentionConfig {
-            num_attention_heads: heads,
-            q_lora_rank: None,
-            kv_lora_rank: rank,
-            qk_nope_head_dim: 128,
-            qk_rope_head_dim: rope,
-            v_head_dim: 128,
-        };
-        // DeepSeek-V3, Kimi-K2, Moonlight.
-        for heads in [128, 64, 16] {
-            assert!(is_fusable(&dims(heads, 512, 64)), "{heads}");
-        }
-        for (heads, rank, rope) in [(20, 512, 64), (256, 512, 64), (16, 128, 64), (16, 512, 32)] {
-            assert!(!is_fusable(&dims(heads, rank, rope)), "{heads} {rank} {rope}");
-        }
-    }
 }

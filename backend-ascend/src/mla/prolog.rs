@@ -2,6 +2,7 @@
 
 use engine_core::backend::{LayerStep, StepError};
 
+use super::form::Form;
 use super::{AscendLatentCache, AscendMla, AscendQueries, LowRank, Projection};
 use crate::device::{AscendBuffer, Device};
 use crate::driver::{DataType, View};
@@ -27,7 +28,19 @@ impl AscendMla {
         let [absorbed, rotated] = queries.views(&self.dims, num_tokens);
         let key = self.rotate(device, stream, step, (q, kv_a), rotated)?;
         self.write_cache(device, stream, step, (kv_a, key), cache)?;
-        self.absorb(device, stream, q, absorbed)
+        let layout = step.meta.host();
+        for run in self.forms.runs(layout) {
+            let tokens = run.tokens(layout);
+            let rows = |view: View| view.narrowed(0, tokens.start, tokens.len());
+            match run.form {
+                Form::Expanded => {
+                    let nope = rows(q).narrowed(2, 0, self.dims.qk_nope_head_dim);
+                    device.check(stream.queue.copy(queries.plain(&self.dims, tokens.clone()), nope))?;
+                }
+                Form::Paged | Form::Pieces | Form::Unfused => self.absorb(device, stream, rows(q), rows(absorbed))?,
+            }
+        }
+        Ok(())
     }
 
     /// `[T, N, P + R]`, before rope.

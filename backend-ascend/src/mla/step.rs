@@ -67,11 +67,29 @@ impl PreparedStep {
         }
         self.layout.clone_from(layout);
         (self.rope, self.has_slots) = (rope, false);
-        self.ends.clear();
-        self.ends.extend(layout.query_start_loc[1..].iter().map(|end| i64::from(*end)));
-        self.lengths.clear();
-        self.lengths.extend(layout.seq_lens.iter().map(|len| i64::from(*len)));
         true
+    }
+
+    /// Lists sequences for an operator, by their tokens and their lengths.
+    pub(super) fn list_sequences(&mut self, sequences: impl Iterator<Item = (usize, usize)>) {
+        self.ends.clear();
+        self.lengths.clear();
+        let mut end = 0;
+        for (num_tokens, length) in sequences {
+            end += num_tokens as i64;
+            self.ends.push(end);
+            self.lengths.push(length as i64);
+        }
+    }
+
+    /// The same, with the lengths added up.
+    pub(super) fn list_length_ends(&mut self, sequences: impl Iterator<Item = (usize, usize)>) {
+        self.list_sequences(sequences);
+        let mut end = 0;
+        for length in &mut self.lengths {
+            end += *length;
+            *length = end;
+        }
     }
 
     /// Lists the slots of the step at hand; false where they are listed.
@@ -113,12 +131,21 @@ mod tests {
         let mut step = PreparedStep::default();
         assert!(step.begin(&layout, 1) && step.list_slots(&layout));
         assert!(!step.begin(&layout, 1) && !step.list_slots(&layout));
-        assert_eq!((step.slots.as_slice(), step.ends.as_slice()), ([4, 5, 6, 7, 0].as_slice(), [1, 2].as_slice()));
+        assert_eq!(step.slots, [4, 5, 6, 7, 0]);
         assert!(step.begin(&layout, 2), "another rope table");
         assert!(step.list_slots(&layout));
         let next = StepLayout { positions: vec![4, 1], ..layout };
         assert!(step.begin(&next, 2));
         step.forget();
         assert!(step.begin(&next, 2));
+    }
+    #[test]
+    fn sequences_are_listed_as_operators_take_them() {
+        let mut step = PreparedStep::default();
+        let sequences = [(2, 5), (1, 1), (3, 9)];
+        step.list_sequences(sequences.into_iter());
+        assert_eq!((step.ends.as_slice(), step.lengths.as_slice()), ([2, 3, 6].as_slice(), [5, 1, 9].as_slice()));
+        step.list_length_ends(sequences.into_iter());
+        assert_eq!((step.ends.as_slice(), step.lengths.as_slice()), ([2, 3, 6].as_slice(), [5, 6, 15].as_slice()));
     }
 }

@@ -6,22 +6,34 @@ use super::run;
 use crate::driver::descriptor::{View, raw_or_null};
 use crate::driver::{AscendError, Stream};
 
-/// Attention of absorbed queries over the paged latent cache.
+/// Attention of all tokens of some sequences.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attention<'a> {
-    /// `[T, N, Lkv]` and `[T, N, R]`; one token per sequence: `[S, 1, N, Lkv]` and `[S, 1, N, R]`.
+    /// `[T, N, Lkv]` and `[T, N, R]`, the first one `[T, N, P]` with expanded keys; one token per sequence over the cache:
+    /// `[S, 1, N, Lkv]` and `[S, 1, N, R]`.
     pub(crate) queries: [View; 2],
-    /// `[blocks, block size, Lkv]` and `[blocks, block size, R]`.
-    pub(crate) cache: [View; 2],
-    /// `[S, blocks of a sequence]` i32.
-    pub(crate) block_table: View,
+    pub(crate) keys: Keys,
     /// Where each sequence's tokens end, and the causal mask `[2048, 2048]`; none where each sequence has one token.
     pub(crate) causal: Option<(&'a [i64], View)>,
-    /// Of each sequence, this step's tokens included.
+    /// Of each sequence, this step's tokens included; added up with expanded keys.
     pub(crate) lengths: &'a [i64],
     pub(crate) softmax_scale: f64,
     /// Like the first of `queries`.
     pub(crate) out: View,
+}
+
+/// What queries see.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Keys {
+    /// The paged cache, for absorbed queries.
+    Paged {
+        /// `[blocks, block size, Lkv]` and `[blocks, block size, R]`.
+        cache: [View; 2],
+        /// `[S, blocks of a sequence]` i32.
+        block_table: View,
+    },
+    /// Of every head and all positions of the sequences, one after the other: `[L, N, P]`, `[L, N, R]`, `[L, N, V]`.
+    Expanded { keys: View, rotated: View, values: View },
 }
 
 impl Stream {
@@ -77,10 +89,17 @@ impl Stream {
     pub(crate) fn attend(&mut self, attention: Attention<'_>) -> Result<(), AscendError> {
         let context = self.context.clone();
         let libraries = context.libraries();
-        let [latents, keys] = attention.cache;
-        let (key, value) = (libraries.tensor_list(&[latents])?, libraries.tensor_list(&[latents])?);
+        let num_heads = attention.queries[0].dim(if attention.causal.is_some() { 1 } else { 2 }) as i64;
+        let ([keys, rotated, values], block_table, key_heads, block_size) = match attention.keys {
+            Keys::Paged { cache: [latents, keys], block_table } => {
+                ([latents, keys, latents], Some(block_table), 1, latents.dim(1) as i64)
+            }
+            Keys::Expanded { keys, rotated, values } => ([keys, rotated, values], None, num_heads, 0),
+        };
+        let (key, value) = (libraries.tensor_list(&[keys])?, libraries.tensor_list(&[values])?);
         let [query, query_rope] = libraries.tensors(attention.queries)?;
-        let [key_rope, block_table, out] = libraries.tensors([keys, attention.block_table, attention.out])?;
+        let [key_rope, out] = libraries.tensors([rotated, attention.out])?;
+        let block_table = libraries.optional_tensor(block_table)?;
         let mask = libraries.optional_tensor(attention.causal.map(|(_, mask)| mask))?;
         let ends = attention.causal.map(|(ends, _)| libraries.int_array(ends)).transpose()?;
         let ends = ends.as_ref().map_or(ptr::null(), |ends| ends.raw().cast_const());
@@ -89,9 +108,7 @@ impl Stream {
             Some(_) => (c"TND", 3),
             None => (c"BSND", 0),
         };
-        let num_heads = attention.queries[0].dim(if attention.causal.is_some() { 1 } else { 2 }) as i64;
-        let block_size = latents.dim(1) as i64;
-        let (all_tokens, one_head, precise) = (i64::from(i32::MAX), 1, 0);
+        let (all_tokens, precise) = (i64::from(i32::MAX), 0);
         let none = ptr::null();
         run!(
             self,
@@ -111,7 +128,7 @@ impl Stream {
             none,
             none,
             none,
-            block_table.raw(),
+            raw_or_null(block_table.as_ref()),
             none,
             none,
             none,
@@ -131,7 +148,7 @@ impl Stream {
             all_tokens,
             all_tokens,
             layout.as_ptr().cast_mut(),
-            one_head,
+            key_heads,
             sparse_mode,
             precise,
             block_size,

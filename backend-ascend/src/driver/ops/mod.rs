@@ -5,7 +5,7 @@ mod elementwise;
 mod moe;
 mod products;
 
-pub(crate) use attention::Attention;
+pub(crate) use attention::{Attention, Keys};
 pub(crate) use moe::{GatingRules, GroupedProduct, Routed};
 
 /// Plans an operator with its first function and queues it with its second one.

@@ -239,6 +239,29 @@ pub struct OpApi {
         ) -> aclnnStatus,
         ::libloading::Error,
     >,
+    pub aclnnAddRmsNormGetWorkspaceSize: Result<
+        unsafe extern "C" fn(
+            x1: *const aclTensor,
+            x2: *const aclTensor,
+            gamma: *const aclTensor,
+            epsilon: f64,
+            yOut: *const aclTensor,
+            rstdOut: *const aclTensor,
+            xOut: *const aclTensor,
+            workspaceSize: *mut u64,
+            executor: *mut *mut aclOpExecutor,
+        ) -> aclnnStatus,
+        ::libloading::Error,
+    >,
+    pub aclnnAddRmsNorm: Result<
+        unsafe extern "C" fn(
+            workspace: *mut ::std::os::raw::c_void,
+            workspaceSize: u64,
+            executor: *mut aclOpExecutor,
+            stream: aclrtStream,
+        ) -> aclnnStatus,
+        ::libloading::Error,
+    >,
     pub aclnnSoftmaxGetWorkspaceSize: Result<
         unsafe extern "C" fn(
             self_: *const aclTensor,
@@ -407,6 +430,91 @@ pub struct OpApi {
         ::libloading::Error,
     >,
     pub aclnnScatterPaKvCache: Result<
+        unsafe extern "C" fn(
+            workspace: *mut ::std::os::raw::c_void,
+            workspaceSize: u64,
+            executor: *mut aclOpExecutor,
+            stream: aclrtStream,
+        ) -> aclnnStatus,
+        ::libloading::Error,
+    >,
+    pub aclnnKvRmsNormRopeCacheGetWorkspaceSize: Result<
+        unsafe extern "C" fn(
+            kv: *const aclTensor,
+            gamma: *const aclTensor,
+            cos: *const aclTensor,
+            sin: *const aclTensor,
+            index: *const aclTensor,
+            kCacheRef: *mut aclTensor,
+            ckvCacheRef: *mut aclTensor,
+            kRopeScaleOptional: *const aclTensor,
+            cKvScaleOptional: *const aclTensor,
+            kRopeOffsetOptional: *const aclTensor,
+            cKvOffsetOptional: *const aclTensor,
+            epsilon: f64,
+            cacheModeOptional: *mut ::std::os::raw::c_char,
+            isOutputKv: bool,
+            kRopeOut: *const aclTensor,
+            cKvOut: *const aclTensor,
+            workspaceSize: *mut u64,
+            executor: *mut *mut aclOpExecutor,
+        ) -> aclnnStatus,
+        ::libloading::Error,
+    >,
+    pub aclnnKvRmsNormRopeCache: Result<
+        unsafe extern "C" fn(
+            workspace: *mut ::std::os::raw::c_void,
+            workspaceSize: u64,
+            executor: *mut aclOpExecutor,
+            stream: aclrtStream,
+        ) -> aclnnStatus,
+        ::libloading::Error,
+    >,
+    pub aclnnMlaPrologV3WeightNzGetWorkspaceSize: Result<
+        unsafe extern "C" fn(
+            tokenX: *const aclTensor,
+            weightDq: *const aclTensor,
+            weightUqQr: *const aclTensor,
+            weightUk: *const aclTensor,
+            weightDkvKr: *const aclTensor,
+            rmsnormGammaCq: *const aclTensor,
+            rmsnormGammaCkv: *const aclTensor,
+            ropeSin: *const aclTensor,
+            ropeCos: *const aclTensor,
+            kvCacheRef: *mut aclTensor,
+            krCacheRef: *mut aclTensor,
+            cacheIndexOptional: *const aclTensor,
+            dequantScaleXOptional: *const aclTensor,
+            dequantScaleWDqOptional: *const aclTensor,
+            dequantScaleWUqQrOptional: *const aclTensor,
+            dequantScaleWDkvKrOptional: *const aclTensor,
+            quantScaleCkvOptional: *const aclTensor,
+            quantScaleCkrOptional: *const aclTensor,
+            smoothScalesCqOptional: *const aclTensor,
+            actualSeqLenOptional: *const aclTensor,
+            kNopeClipAlphaOptional: *const aclTensor,
+            rmsnormEpsilonCq: f64,
+            rmsnormEpsilonCkv: f64,
+            cacheModeOptional: *mut ::std::os::raw::c_char,
+            weightQuantMode: i64,
+            kvCacheQuantMode: i64,
+            queryQuantMode: i64,
+            ckvkrRepoMode: i64,
+            quantScaleRepoMode: i64,
+            tileSize: i64,
+            qcQrScale: f64,
+            kcScale: f64,
+            queryOut: *const aclTensor,
+            queryRopeOut: *const aclTensor,
+            dequantScaleQNopeOutOptional: *const aclTensor,
+            queryNormOutOptional: *const aclTensor,
+            dequantScaleQNormOutOptional: *const aclTensor,
+            workspaceSize: *mut u64,
+            executor: *mut *mut aclOpExecutor,
+        ) -> aclnnStatus,
+        ::libloading::Error,
+    >,
+    pub aclnnMlaPrologV3WeightNz: Result<
         unsafe extern "C" fn(
             workspace: *mut ::std::os::raw::c_void,
             workspaceSize: u64,
@@ -639,6 +747,8 @@ impl OpApi {
         let aclnnEmbedding = __library.get(b"aclnnEmbedding\0").map(|sym| *sym);
         let aclnnRmsNormGetWorkspaceSize = __library.get(b"aclnnRmsNormGetWorkspaceSize\0").map(|sym| *sym);
         let aclnnRmsNorm = __library.get(b"aclnnRmsNorm\0").map(|sym| *sym);
+        let aclnnAddRmsNormGetWorkspaceSize = __library.get(b"aclnnAddRmsNormGetWorkspaceSize\0").map(|sym| *sym);
+        let aclnnAddRmsNorm = __library.get(b"aclnnAddRmsNorm\0").map(|sym| *sym);
         let aclnnSoftmaxGetWorkspaceSize = __library.get(b"aclnnSoftmaxGetWorkspaceSize\0").map(|sym| *sym);
         let aclnnSoftmax = __library.get(b"aclnnSoftmax\0").map(|sym| *sym);
         let aclnnSwiGluGetWorkspaceSize = __library.get(b"aclnnSwiGluGetWorkspaceSize\0").map(|sym| *sym);
@@ -657,6 +767,12 @@ impl OpApi {
         let aclnnScatterPaKvCacheGetWorkspaceSize =
             __library.get(b"aclnnScatterPaKvCacheGetWorkspaceSize\0").map(|sym| *sym);
         let aclnnScatterPaKvCache = __library.get(b"aclnnScatterPaKvCache\0").map(|sym| *sym);
+        let aclnnKvRmsNormRopeCacheGetWorkspaceSize =
+            __library.get(b"aclnnKvRmsNormRopeCacheGetWorkspaceSize\0").map(|sym| *sym);
+        let aclnnKvRmsNormRopeCache = __library.get(b"aclnnKvRmsNormRopeCache\0").map(|sym| *sym);
+        let aclnnMlaPrologV3WeightNzGetWorkspaceSize =
+            __library.get(b"aclnnMlaPrologV3WeightNzGetWorkspaceSize\0").map(|sym| *sym);
+        let aclnnMlaPrologV3WeightNz = __library.get(b"aclnnMlaPrologV3WeightNz\0").map(|sym| *sym);
         let aclnnFusedInferAttentionScoreV4GetWorkspaceSize =
             __library.get(b"aclnnFusedInferAttentionScoreV4GetWorkspaceSize\0").map(|sym| *sym);
         let aclnnFusedInferAttentionScoreV4 = __library.get(b"aclnnFusedInferAttentionScoreV4\0").map(|sym| *sym);
@@ -697,6 +813,8 @@ impl OpApi {
             aclnnEmbedding,
             aclnnRmsNormGetWorkspaceSize,
             aclnnRmsNorm,
+            aclnnAddRmsNormGetWorkspaceSize,
+            aclnnAddRmsNorm,
             aclnnSoftmaxGetWorkspaceSize,
             aclnnSoftmax,
             aclnnSwiGluGetWorkspaceSize,
@@ -713,6 +831,10 @@ impl OpApi {
             aclnnRotaryPositionEmbedding,
             aclnnScatterPaKvCacheGetWorkspaceSize,
             aclnnScatterPaKvCache,
+            aclnnKvRmsNormRopeCacheGetWorkspaceSize,
+            aclnnKvRmsNormRopeCache,
+            aclnnMlaPrologV3WeightNzGetWorkspaceSize,
+            aclnnMlaPrologV3WeightNz,
             aclnnFusedInferAttentionScoreV4GetWorkspaceSize,
             aclnnFusedInferAttentionScoreV4,
             aclnnMoeGatingTopKGetWorkspaceSize,
@@ -1074,6 +1196,44 @@ impl OpApi {
     ) -> aclnnStatus {
         (self.aclnnRmsNorm.as_ref().expect("Expected function, got error."))(workspace, workspaceSize, executor, stream)
     }
+    pub unsafe fn aclnnAddRmsNormGetWorkspaceSize(
+        &self,
+        x1: *const aclTensor,
+        x2: *const aclTensor,
+        gamma: *const aclTensor,
+        epsilon: f64,
+        yOut: *const aclTensor,
+        rstdOut: *const aclTensor,
+        xOut: *const aclTensor,
+        workspaceSize: *mut u64,
+        executor: *mut *mut aclOpExecutor,
+    ) -> aclnnStatus {
+        (self.aclnnAddRmsNormGetWorkspaceSize.as_ref().expect("Expected function, got error."))(
+            x1,
+            x2,
+            gamma,
+            epsilon,
+            yOut,
+            rstdOut,
+            xOut,
+            workspaceSize,
+            executor,
+        )
+    }
+    pub unsafe fn aclnnAddRmsNorm(
+        &self,
+        workspace: *mut ::std::os::raw::c_void,
+        workspaceSize: u64,
+        executor: *mut aclOpExecutor,
+        stream: aclrtStream,
+    ) -> aclnnStatus {
+        (self.aclnnAddRmsNorm.as_ref().expect("Expected function, got error."))(
+            workspace,
+            workspaceSize,
+            executor,
+            stream,
+        )
+    }
     pub unsafe fn aclnnSoftmaxGetWorkspaceSize(
         &self,
         self_: *const aclTensor,
@@ -1341,6 +1501,160 @@ impl OpApi {
         stream: aclrtStream,
     ) -> aclnnStatus {
         (self.aclnnScatterPaKvCache.as_ref().expect("Expected function, got error."))(
+            workspace,
+            workspaceSize,
+            executor,
+            stream,
+        )
+    }
+    pub unsafe fn aclnnKvRmsNormRopeCacheGetWorkspaceSize(
+        &self,
+        kv: *const aclTensor,
+        gamma: *const aclTensor,
+        cos: *const aclTensor,
+        sin: *const aclTensor,
+        index: *const aclTensor,
+        kCacheRef: *mut aclTensor,
+        ckvCacheRef: *mut aclTensor,
+        kRopeScaleOptional: *const aclTensor,
+        cKvScaleOptional: *const aclTensor,
+        kRopeOffsetOptional: *const aclTensor,
+        cKvOffsetOptional: *const aclTensor,
+        epsilon: f64,
+        cacheModeOptional: *mut ::std::os::raw::c_char,
+        isOutputKv: bool,
+        kRopeOut: *const aclTensor,
+        cKvOut: *const aclTensor,
+        workspaceSize: *mut u64,
+        executor: *mut *mut aclOpExecutor,
+    ) -> aclnnStatus {
+        (self.aclnnKvRmsNormRopeCacheGetWorkspaceSize.as_ref().expect("Expected function, got error."))(
+            kv,
+            gamma,
+            cos,
+            sin,
+            index,
+            kCacheRef,
+            ckvCacheRef,
+            kRopeScaleOptional,
+            cKvScaleOptional,
+            kRopeOffsetOptional,
+            cKvOffsetOptional,
+            epsilon,
+            cacheModeOptional,
+            isOutputKv,
+            kRopeOut,
+            cKvOut,
+            workspaceSize,
+            executor,
+        )
+    }
+    pub unsafe fn aclnnKvRmsNormRopeCache(
+        &self,
+        workspace: *mut ::std::os::raw::c_void,
+        workspaceSize: u64,
+        executor: *mut aclOpExecutor,
+        stream: aclrtStream,
+    ) -> aclnnStatus {
+        (self.aclnnKvRmsNormRopeCache.as_ref().expect("Expected function, got error."))(
+            workspace,
+            workspaceSize,
+            executor,
+            stream,
+        )
+    }
+    pub unsafe fn aclnnMlaPrologV3WeightNzGetWorkspaceSize(
+        &self,
+        tokenX: *const aclTensor,
+        weightDq: *const aclTensor,
+        weightUqQr: *const aclTensor,
+        weightUk: *const aclTensor,
+        weightDkvKr: *const aclTensor,
+        rmsnormGammaCq: *const aclTensor,
+        rmsnormGammaCkv: *const aclTensor,
+        ropeSin: *const aclTensor,
+        ropeCos: *const aclTensor,
+        kvCacheRef: *mut aclTensor,
+        krCacheRef: *mut aclTensor,
+        cacheIndexOptional: *const aclTensor,
+        dequantScaleXOptional: *const aclTensor,
+        dequantScaleWDqOptional: *const aclTensor,
+        dequantScaleWUqQrOptional: *const aclTensor,
+        dequantScaleWDkvKrOptional: *const aclTensor,
+        quantScaleCkvOptional: *const aclTensor,
+        quantScaleCkrOptional: *const aclTensor,
+        smoothScalesCqOptional: *const aclTensor,
+        actualSeqLenOptional: *const aclTensor,
+        kNopeClipAlphaOptional: *const aclTensor,
+        rmsnormEpsilonCq: f64,
+        rmsnormEpsilonCkv: f64,
+        cacheModeOptional: *mut ::std::os::raw::c_char,
+        weightQuantMode: i64,
+        kvCacheQuantMode: i64,
+        queryQuantMode: i64,
+        ckvkrRepoMode: i64,
+        quantScaleRepoMode: i64,
+        tileSize: i64,
+        qcQrScale: f64,
+        kcScale: f64,
+        queryOut: *const aclTensor,
+        queryRopeOut: *const aclTensor,
+        dequantScaleQNopeOutOptional: *const aclTensor,
+        queryNormOutOptional: *const aclTensor,
+        dequantScaleQNormOutOptional: *const aclTensor,
+        workspaceSize: *mut u64,
+        executor: *mut *mut aclOpExecutor,
+    ) -> aclnnStatus {
+        (self.aclnnMlaPrologV3WeightNzGetWorkspaceSize.as_ref().expect("Expected function, got error."))(
+            tokenX,
+            weightDq,
+            weightUqQr,
+            weightUk,
+            weightDkvKr,
+            rmsnormGammaCq,
+            rmsnormGammaCkv,
+            ropeSin,
+            ropeCos,
+            kvCacheRef,
+            krCacheRef,
+            cacheIndexOptional,
+            dequantScaleXOptional,
+            dequantScaleWDqOptional,
+            dequantScaleWUqQrOptional,
+            dequantScaleWDkvKrOptional,
+            quantScaleCkvOptional,
+            quantScaleCkrOptional,
+            smoothScalesCqOptional,
+            actualSeqLenOptional,
+            kNopeClipAlphaOptional,
+            rmsnormEpsilonCq,
+            rmsnormEpsilonCkv,
+            cacheModeOptional,
+            weightQuantMode,
+            kvCacheQuantMode,
+            queryQuantMode,
+            ckvkrRepoMode,
+            quantScaleRepoMode,
+            tileSize,
+            qcQrScale,
+            kcScale,
+            queryOut,
+            queryRopeOut,
+            dequantScaleQNopeOutOptional,
+            queryNormOutOptional,
+            dequantScaleQNormOutOptional,
+            workspaceSize,
+            executor,
+        )
+    }
+    pub unsafe fn aclnnMlaPrologV3WeightNz(
+        &self,
+        workspace: *mut ::std::os::raw::c_void,
+        workspaceSize: u64,
+        executor: *mut aclOpExecutor,
+        stream: aclrtStream,
+    ) -> aclnnStatus {
+        (self.aclnnMlaPrologV3WeightNz.as_ref().expect("Expected function, got error."))(
             workspace,
             workspaceSize,
             executor,
