@@ -31,6 +31,7 @@ OPERATOR(aclnnAddRmsNorm, const aclTensor *x1, const aclTensor *x2, const aclTen
 OPERATOR(aclnnSoftmax, const aclTensor *self, int64_t dim, aclTensor *out)
 OPERATOR(aclnnSwiGlu, const aclTensor *x, int64_t dim, const aclTensor *out)
 OPERATOR(aclnnMatmul, const aclTensor *self, const aclTensor *mat2, aclTensor *out, int8_t cubeMathType)
+OPERATOR(aclnnMatmulWeightNz, const aclTensor *self, const aclTensor *mat2, aclTensor *out, int8_t cubeMathType)
 OPERATOR(aclnnBatchMatMul, const aclTensor *self, const aclTensor *mat2, aclTensor *out, int8_t cubeMathType)
 OPERATOR(aclnnDynamicQuant, const aclTensor *x, const aclTensor *smoothScalesOptional, const aclTensor *yOut,
          const aclTensor *scaleOut)

@@ -195,6 +195,17 @@ impl Backend for AscendBackend {
         self.device.check(stream.queue.add(Self::rows(out), Self::rows(x)))
     }
 
+    fn add_rms_norm(
+        &self,
+        stream: &mut AscendStream,
+        norm: &AscendNorm,
+        delta: &ActTensor<Self>,
+        residual: &mut ActTensor<Self>,
+        out: &mut ActTensor<Self>,
+    ) -> Result<(), StepError> {
+        norm.forward_sum(&self.device, stream, (Self::rows(delta), Self::rows(residual)), Self::rows(out))
+    }
+
     fn concat(
         &self,
         stream: &mut AscendStream,

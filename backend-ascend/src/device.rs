@@ -5,7 +5,7 @@ use std::sync::Arc;
 use engine_core::backend::{PrepareError, StepError, Unavailable, Unsupported};
 
 use crate::driver::{Allocation, AscendError, Context, DataType, Stream, View};
-use crate::probe::{self, Reason, Usable};
+use crate::probe::{self, Fused, Reason, Usable};
 
 /// Device memory of a tensor.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub(crate) struct Device {
     pub(crate) product: &'static str,
     pub(crate) has_int8: bool,
     pub(crate) has_fused_attention: bool,
+    pub(crate) fused: Fused,
 }
 
 impl Device {
@@ -31,12 +32,12 @@ impl Device {
     }
 
     fn with(ordinal: u32, usable: Usable) -> Result<Self, AscendError> {
-        let Usable { libraries, name, product, has_int8, has_fused_attention } = usable;
+        let Usable { libraries, name, product, has_int8, has_fused_attention, fused } = usable;
         let context = Arc::new(Context::new(libraries, ordinal)?);
-        tracing::debug!(device = name, product, has_int8, has_fused_attention, "opened");
+        tracing::debug!(device = name, product, has_int8, has_fused_attention, ?fused, "opened");
         let chip = name;
         let name = format!("ascend:{ordinal} ({chip})");
-        Ok(Self { context, name, chip, product, has_int8, has_fused_attention })
+        Ok(Self { context, name, chip, product, has_int8, has_fused_attention, fused })
     }
 
     pub(crate) fn lost(&self, error: &AscendError) -> StepError {
@@ -80,6 +81,18 @@ impl Device {
         assert_eq!(std::mem::size_of_val(values), num_bytes, "values of {dims:?}");
         let memory = self.upload(bytemuck::cast_slice(values), what)?;
         Ok(Matrix { view: View::new(memory.address(), data_type, dims), _memory: memory })
+    }
+
+    /// A weight that [`nz`](crate::nz) has packed, by the dimensions of what it packed: `[K, N]`, or `[E, K, N]`.
+    pub(crate) fn packed<const N: usize>(
+        &self,
+        data_type: DataType,
+        dims: [usize; N],
+        packed: &[u8],
+        what: &str,
+    ) -> Result<Matrix, StepError> {
+        let memory = self.upload(packed, what)?;
+        Ok(Matrix { view: View::nz(memory.address(), data_type, dims), _memory: memory })
     }
 
     pub(crate) fn stream(&self) -> Result<Stream, StepError> {

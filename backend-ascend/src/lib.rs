@@ -19,7 +19,6 @@ mod gate;
 mod linear;
 mod mla;
 mod norm;
-#[allow(dead_code, reason = "the operators that take weights in NZ come one by one")]
 mod nz;
 mod probe;
 mod scratch;

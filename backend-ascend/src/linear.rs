@@ -6,6 +6,7 @@ use half::bf16;
 
 use crate::device::{Device, Matrix};
 use crate::driver::{DataType, View};
+use crate::nz;
 use crate::scratch::{AscendStream, Slot};
 
 /// A prepared linear weight `[N, K]`.
@@ -38,7 +39,8 @@ impl Input {
         Self { plain: x, slots: [Slot::InnerCodes, Slot::InnerCodeScales], quantised: None }
     }
 
-    fn quantised(&mut self, device: &Device, stream: &mut AscendStream) -> Result<[View; 2], StepError> {
+    /// Codes `[T, K]` and a scale per row.
+    pub(crate) fn quantised(&mut self, device: &Device, stream: &mut AscendStream) -> Result<[View; 2], StepError> {
         if let Some(quantised) = self.quantised {
             return Ok(quantised);
         }
@@ -62,6 +64,27 @@ impl AscendLinear {
         Ok(Self { values, scales })
     }
 
+    /// As [`AscendLinear::new`], in NZ, for operators that take weights so; formats as [`packs`] says.
+    pub(crate) fn packed(device: &Device, weight: &HostWeight) -> Result<Self, PrepareError> {
+        if weight.format() != WeightFormat::Bf16 {
+            return Self::new(device, weight);
+        }
+        let [n, k] = [weight.shape().out_features, weight.shape().in_features];
+        let mut packed = Vec::new();
+        nz::pack_transposed(weight.value_bytes(), [n, k], DataType::Bf16.num_bytes(), &mut packed);
+        Ok(Self { values: device.packed(DataType::Bf16, [k, n], &packed, "a weight")?, scales: None })
+    }
+
+    /// `[N, K]`, or `[K, N]` in NZ.
+    pub(crate) fn values(&self) -> View {
+        self.values.view
+    }
+
+    /// `[N]` f32, of i8 values.
+    pub(crate) fn scales(&self) -> Option<View> {
+        self.scales.as_ref().map(|scales| scales.view)
+    }
+
     /// The same of several weights of one format and width, one below the other.
     pub(crate) fn stacked(device: &Device, weights: &[&HostWeight]) -> Result<Self, PrepareError> {
         let first = weights[0];
@@ -79,7 +102,7 @@ impl AscendLinear {
 
     /// N.
     pub(crate) fn width(&self) -> usize {
-        self.values.view.dim(0)
+        self.values.view.dim(usize::from(self.values.view.is_nz()))
     }
 
     /// `x Wᵀ` to `out [T, N]` in bf16.
@@ -99,6 +122,9 @@ impl AscendLinear {
             let wide = stream.scratch(device, Slot::WideOut, DataType::F32, [out.dim(0), out.dim(1)])?;
             self.forward_wide(device, stream, x.plain, wide)?;
             return device.check(stream.queue.copy(out, wide));
+        }
+        if weight.is_nz() {
+            return device.check(stream.queue.nz_product(x.plain, weight, out));
         }
         device.check(stream.queue.product(x.plain, weight.swapped(0, 1), out))
     }
@@ -137,6 +163,14 @@ pub(crate) fn data_type(device: &Device, format: WeightFormat) -> Result<DataTyp
         WeightFormat::Bf16 => Ok(DataType::Bf16),
         WeightFormat::Int8Channel if device.has_int8 => Ok(DataType::I8),
         WeightFormat::Int8Channel | WeightFormat::Fp8Block | WeightFormat::Int4Group => Err(refused(device, format)),
+    }
+}
+
+/// True for the formats that [`AscendLinear::packed`] packs.
+pub(crate) fn packs(device: &Device, format: WeightFormat) -> bool {
+    match format {
+        WeightFormat::Bf16 => device.fused.bf16_in_nz,
+        WeightFormat::Int8Channel | WeightFormat::F32 | WeightFormat::Fp8Block | WeightFormat::Int4Group => false,
     }
 }
 

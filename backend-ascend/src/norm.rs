@@ -31,4 +31,24 @@ impl AscendNorm {
         let rstd = stream.scratch(device, Slot::Rstd, DataType::F32, [x.dim(0), 1])?;
         device.check(stream.queue.rms_norm(x, self.weight.view, self.eps, out, rstd))
     }
+    /// `sum += x`, and `out` is the norm of that: all `[T, D]`.
+    pub(crate) fn forward_sum(
+        &self,
+        device: &Device,
+        stream: &mut AscendStream,
+        (x, sum): (View, View),
+        out: View,
+    ) -> Result<(), StepError> {
+        if !device.fused.add_rms_norm {
+            device.check(stream.queue.add(sum, x))?;
+            return self.forward(device, stream, sum, out);
+        }
+        let rstd = stream.scratch(device, Slot::Rstd, DataType::F32, [x.dim(0), 1])?;
+        device.check(stream.queue.add_rms_norm((x, sum), self.weight.view, self.eps, out, rstd))
+    }
+
+    /// The weight `[D]` and ε, for operators that normalise on the way.
+    pub(crate) fn parts(&self) -> (View, f32) {
+        (self.weight.view, self.eps)
+    }
 }

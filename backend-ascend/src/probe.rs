@@ -117,6 +117,20 @@ pub(crate) struct Usable {
     pub(crate) has_int8: bool,
     /// True where there is fused attention over the paged cache.
     pub(crate) has_fused_attention: bool,
+    pub(crate) fused: Fused,
+}
+
+/// Operators that do what two or more others do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fused {
+    /// A sum and its norm.
+    pub(crate) add_rms_norm: bool,
+    /// Norm, rope and cache of the key part of attention.
+    pub(crate) keys: bool,
+    /// The whole first half of attention.
+    pub(crate) prolog: bool,
+    /// Products of bf16 weights in NZ.
+    pub(crate) bf16_in_nz: bool,
 }
 
 /// How many devices CANN sees.
@@ -154,7 +168,14 @@ pub(crate) fn find(ordinal: u32) -> Result<Usable, Reason> {
     };
     let has_int8 = missing(&REQUIRED_BY_INT8).is_empty();
     let has_fused_attention = libraries.has(Operator::aclnnFusedInferAttentionScoreV4);
-    Ok(Usable { libraries, name, product, has_int8, has_fused_attention })
+    let has_all = |operators: &[Operator]| missing(operators).is_empty();
+    let fused = Fused {
+        add_rms_norm: has_all(&[Operator::aclnnAddRmsNorm]),
+        keys: has_all(&[Operator::aclnnKvRmsNormRopeCache]),
+        prolog: has_all(&[Operator::aclnnMlaPrologV3WeightNz]),
+        bf16_in_nz: has_all(&[Operator::aclnnMatmulWeightNz]),
+    };
+    Ok(Usable { libraries, name, product, has_int8, has_fused_attention, fused })
 }
 
 /// A reason, for users.
@@ -187,6 +208,13 @@ mod tests {
         let known = [REQUIRED.as_slice(), &REQUIRED_BY_INT8].concat();
         let others: Vec<&str> =
             Operator::ALL.iter().filter(|operator| !known.contains(operator)).map(|operator| operator.name()).collect();
-        assert_eq!(others, ["aclnnFusedInferAttentionScoreV4"]);
+        let substituted = [
+            "aclnnAddRmsNorm",
+            "aclnnMatmulWeightNz",
+            "aclnnKvRmsNormRopeCache",
+            "aclnnMlaPrologV3WeightNz",
+            "aclnnFusedInferAttentionScoreV4",
+        ];
+        assert_eq!(others, substituted);
     }
 }

@@ -41,6 +41,11 @@ pub(crate) enum Slot {
     /// cos and sin of the step's positions.
     Cos,
     Sin,
+    /// The same in bf16, the values of all pairs twice.
+    CosHalves,
+    SinHalves,
+    /// The slot of every token.
+    TokenSlots,
     /// Slots of the step's sequences, their latents and their rotated keys.
     CacheSlots,
     Latents,
@@ -84,7 +89,7 @@ const NUM_SLOTS: usize = Slot::IsNone as usize + 1;
 pub struct AscendStream {
     /// Freed before the queue that uses them.
     slots: [Option<(Allocation, usize)>; NUM_SLOTS],
-    /// What the tables in [`Slot::Cos`], [`Slot::Sin`] and [`Slot::CacheSlots`] were made for.
+    /// What the tables from [`Slot::Cos`] to [`Slot::CacheSlots`] were made for.
     pub(crate) step: PreparedStep,
     pub(crate) queue: Stream,
 }
@@ -95,10 +100,14 @@ pub(crate) struct PreparedStep {
     pub(crate) layout: StepLayout,
     /// The rope table that cos and sin were taken from; 0 for none.
     pub(crate) rope: u64,
-    /// True where the slots of all sequences are listed.
+    /// What is on the device already.
+    pub(crate) has_angles: bool,
+    pub(crate) has_half_angles: bool,
     pub(crate) has_slots: bool,
-    /// Slots of all sequences, one after the other.
+    pub(crate) has_token_slots: bool,
+    /// Slots of all sequences, one after the other, and those of the tokens.
     pub(crate) slots: Vec<i32>,
+    pub(crate) token_slots: Vec<i64>,
     /// Ends of sequences' tokens, and their lengths, as an operator takes them.
     pub(crate) ends: Vec<i64>,
     pub(crate) lengths: Vec<i64>,

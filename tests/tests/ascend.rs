@@ -23,6 +23,16 @@ const CANN: Emulator = Emulator {
 /// Operators that CANN 8.1 does not have.
 const CANN81_LACKS: &str = include_str!("../emulators/ascend/cann81-lacks.txt");
 
+/// The operator for attention's whole first half.
+const WHOLE: [&str; 1] = ["aclnnMlaPrologV3WeightNz"];
+/// All operators that do what several others do.
+const FUSED: [&str; 4] = [
+    "aclnnMlaPrologV3WeightNz",
+    "aclnnKvRmsNormRopeCache",
+    "aclnnAddRmsNorm",
+    "aclnnFusedInferAttentionScoreV4",
+];
+
 #[test]
 fn ops_on_a2_and_a3() {
     for (product, chip) in [("a2", "Ascend910B1"), ("a3", "Ascend910_9391")] {
@@ -41,9 +51,27 @@ fn the_tiny_model_agrees_with_the_goldens() {
 
 #[test]
 fn operators_of_a_layer_are_counted() {
-    let outcome = CANN.installed().check(&["ascend", "operators"], &[]);
-    println!("{}", outcome.text);
-    outcome.expect(0, &["bf16: 26 operators in a dense layer, 34 in one with experts", "int8: 31", "40 in one"]);
+    for (machine, counts) in [
+        (CANN.installed(), ["bf16, hidden 1024: 11 operators in a dense layer, 19", "bf16, hidden 128: 21"]),
+        (CANN.without(&WHOLE), ["bf16, hidden 1024: 21 operators in a dense layer, 29", "bf16, hidden 128: 21"]),
+        (CANN.without(&FUSED), ["bf16, hidden 1024: 32 operators in a dense layer, 40", "bf16, hidden 128: 32"]),
+    ] {
+        let outcome = machine.check(&["ascend", "operators"], &[]);
+        println!("{}", outcome.text);
+        outcome.expect(0, &counts);
+    }
+}
+
+/// Attention with ever fewer fused operators: each is a substitute for the one that does more.
+#[test]
+fn attention_keeps_its_results_with_fewer_operators() {
+    let machines = [CANN.installed(), CANN.without(&WHOLE), CANN.without(&FUSED[..2]), CANN.without(&FUSED)];
+    for (number, machine) in machines.iter().enumerate() {
+        for product in ["a2", "a3"] {
+            let outcome = machine.check(&["ascend", "ops", "mla/"], &[("ASCEND_EMULATOR_PRODUCT", product)]);
+            assert!(outcome.text.contains("0 failed"), "{number} on {product}: {}", outcome.text);
+        }
+    }
 }
 
 #[test]

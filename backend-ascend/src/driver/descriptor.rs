@@ -120,6 +120,25 @@ impl View {
         self
     }
 
+    /// The last axis in two: its elements with even numbers, then those with odd ones.
+    ///
+    /// # Panics
+    /// If it cannot be halved or there is no room for another axis: a bug of the op.
+    pub(crate) fn halves(mut self) -> Self {
+        let last = self.rank - 1;
+        let (dim, stride) = (self.dims[last], self.strides[last]);
+        assert!(self.rank < MAX_RANK && dim % 2 == 0, "halves of {self:?}");
+        (self.dims[last], self.strides[last]) = (2, stride);
+        (self.dims[last + 1], self.strides[last + 1]) = (dim / 2, 2 * stride);
+        self.rank += 1;
+        self
+    }
+
+    /// True where [`View::nz`] made it.
+    pub(crate) fn is_nz(self) -> bool {
+        self.is_nz
+    }
+
     pub(crate) fn data_type(self) -> DataType {
         self.data_type
     }
@@ -289,6 +308,8 @@ mod tests {
         assert_eq!(whole.reshaped([2, 2, 6]).strides, [12, 6, 1, 1, 1]);
         let inserted = columns.with_axis(1);
         assert_eq!((inserted.dims, inserted.strides, inserted.extent()), ([4, 1, 2, 1, 1], [6, 1, 1, 1, 1], 24));
+        let halves = whole.halves();
+        assert_eq!((halves.dims, halves.strides, halves.extent()), ([4, 2, 3, 1, 1], [6, 1, 2, 1, 1], 24));
         let last_rows = whole.narrowed(0, 2, 2);
         assert_eq!((last_rows.is_dense(), last_rows.reshaped([12]).offset), (true, 12));
     }

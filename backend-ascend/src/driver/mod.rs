@@ -19,7 +19,7 @@ pub(crate) use context::Context;
 pub(crate) use descriptor::{DataType, View};
 pub(crate) use library::{Absence, Libraries, Operator};
 pub(crate) use memory::Allocation;
-pub(crate) use ops::{Attention, GatingRules, GroupedProduct, Keys, Routed};
+pub(crate) use ops::{Attention, GatingRules, GroupedProduct, KeyPart, Keys, MlaProlog, Routed};
 pub(crate) use stream::Stream;
 
 /// `ACL_ERROR_RT_MEMORY_ALLOCATION` and `ACL_ERROR_BAD_ALLOC`: the device's memory and the host's.

@@ -42,7 +42,6 @@ impl AscendMla {
     ) -> Result<(), StepError> {
         let layout = step.meta.host();
         let (heads, rank) = (self.dims.num_attention_heads, self.dims.kv_lora_rank);
-        self.angles(device, stream, step)?;
         for run in self.forms.runs(layout) {
             let tokens = run.tokens(layout);
             let rows = |view: View| view.narrowed(0, tokens.start, tokens.len());
@@ -120,7 +119,7 @@ impl AscendMla {
         let layout = step.meta.host();
         let AttentionConfig { num_attention_heads: heads, qk_nope_head_dim: p, v_head_dim: v, .. } = self.dims;
         let rope = self.dims.qk_rope_head_dim;
-        let slots = self.slots(device, stream, layout)?;
+        let slots = self.slots(device, stream, step)?;
         let length = |seqs: Range<usize>| layout.seq_lens[seqs].iter().map(|len| *len as usize).sum::<usize>();
         let (first, count) = (length(0..run.seqs.start), length(run.seqs.clone()));
         let part = cache.layer(step.layer);
@@ -172,7 +171,7 @@ impl AscendMla {
         out: View,
     ) -> Result<(), StepError> {
         let layout = step.meta.host();
-        let slots = self.slots(device, stream, layout)?;
+        let slots = self.slots(device, stream, step)?;
         let first_token = run.tokens(layout).start;
         let mut first_slot = layout.seq_lens[..run.seqs.start].iter().map(|len| *len as usize).sum();
         for seq in run.seqs.clone() {

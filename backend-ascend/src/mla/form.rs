@@ -104,8 +104,7 @@ impl Forms {
 
     fn form(self, layout: &StepLayout, seq: usize) -> Form {
         let (query_len, seq_len) = (layout.query_range(seq).len(), layout.seq_lens[seq] as usize);
-        let takes_blocks = layout.block_size.is_multiple_of(BLOCK_UNIT) && layout.block_size <= MAX_BLOCK;
-        let is_absorbed_fused = self.is_absorbed_fused && takes_blocks;
+        let is_absorbed_fused = self.is_absorbed_fused && takes_blocks(layout.block_size);
         let is_short = query_len <= MAX_QUERY;
         let is_expanded_fused = self.is_expanded_fused && !is_short && self.fits_expanded(seq_len);
         match (is_absorbed_fused, is_expanded_fused) {
@@ -131,6 +130,11 @@ impl Forms {
         let widening = rank * (p + v);
         seq_len * widening + pairs * (p + r + v) < query_len * widening + pairs * (2 * rank + r)
     }
+}
+
+/// True for blocks that operators over the cache take.
+pub(super) fn takes_blocks(block_size: usize) -> bool {
+    block_size.is_multiple_of(BLOCK_UNIT) && block_size <= MAX_BLOCK
 }
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 //! latents as one key head of width Lkv + R; prompts are attended with keys and values of every head where the device has an
 //! operator for it ([`form`]).
 //!
-//! W_UK and W_UV are bf16 whatever the checkpoint holds. Rotated values keep the checkpoint's order of pairs in queries and
-//! cache: of the operator's modes that Atlas A2 and A3 have, it is the one that fits interleaved pairs.
+//! W_UK and W_UV are bf16 whatever the checkpoint holds. Where the first half is a sequence of operators ([`first_half`]),
+//! rotated values keep the checkpoint's order of pairs in queries and cache: of the operator's modes that Atlas A2 and A3
+//! have, it is the one that fits interleaved pairs. Operators that do more leave the first values of all pairs before the
+//! second ones; a layer that uses one of them keeps to that order in all its steps.
 
 mod attention;
+mod first_half;
 mod form;
 mod prolog;
 mod step;
@@ -23,6 +26,7 @@ use crate::driver::{Allocation, DataType, View};
 use crate::linear::{AscendLinear, computed, computes, refused};
 use crate::norm::AscendNorm;
 
+use first_half::FirstHalf;
 use form::Forms;
 pub(crate) use tables::Tables;
 use tables::{Masks, RopeMemory};
@@ -42,6 +46,7 @@ pub struct AscendMla {
     rope: Arc<RopeMemory>,
     masks: Arc<Masks>,
     forms: Forms,
+    first_half: FirstHalf,
 }
 
 #[derive(Debug)]
@@ -132,7 +137,9 @@ impl AscendMla {
                 "build the table with qk_rope_head_dim of the same configuration",
             ));
         }
+        let first_half = FirstHalf::choose(device, spec, weights);
         let linear = |weight: &HostWeight| match computes(device, weight.format()) {
+            true if first_half.is_whole => AscendLinear::packed(device, weight),
             true => AscendLinear::new(device, weight),
             false => Err(refused(device, weight.format())),
         };
@@ -156,6 +163,7 @@ impl AscendMla {
             w_uv,
             rope: tables.rope(device, &spec.rope)?,
             masks: tables.masks(device)?,
+            first_half,
             forms: Forms::new(&spec.dims, device.has_fused_attention),
         })
     }

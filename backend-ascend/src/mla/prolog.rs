@@ -5,8 +5,8 @@ use engine_core::backend::{LayerStep, StepError};
 use super::form::Form;
 use super::{AscendLatentCache, AscendMla, AscendQueries, LowRank, Projection};
 use crate::device::{AscendBuffer, Device};
-use crate::driver::{DataType, View};
-use crate::linear::Input;
+use crate::driver::{DataType, KeyPart, MlaProlog, View};
+use crate::linear::{AscendLinear, Input};
 use crate::scratch::{AscendStream, Slot};
 
 impl AscendMla {
@@ -19,6 +19,12 @@ impl AscendMla {
         x: View,
         (cache, queries): (&AscendLatentCache, &AscendQueries),
     ) -> Result<(), StepError> {
+        if let (Projection::LowRank(q), Some(half_angles)) = (&self.q, self.rope.halves()) {
+            if self.first_half.takes_step(self.forms, step.meta.host()) {
+                let angles = self.half_angles(device, stream, step, half_angles)?;
+                return self.whole_prolog(device, stream, step, (x, q, angles), (cache, queries));
+            }
+        }
         let num_tokens = x.dim(0);
         let mut input = Input::outer(x);
         let width = self.dims.latent_width();
@@ -26,8 +32,23 @@ impl AscendMla {
         self.kv_a.forward(device, stream, &mut input, kv_a)?;
         let q = self.project_queries(device, stream, &mut input, num_tokens)?;
         let [absorbed, rotated] = queries.views(&self.dims, num_tokens);
-        let key = self.rotate(device, stream, step, (q, kv_a), rotated)?;
-        self.write_cache(device, stream, step, (kv_a, key), cache)?;
+        match self.rope.halves().filter(|_| self.first_half.takes_keys(step.meta.host())) {
+            Some(half_angles) => {
+                self.rotate(device, stream, step, (q, None), rotated)?;
+                let angles = self.half_angles(device, stream, step, half_angles)?;
+                self.write_keys(device, stream, step, (kv_a, angles), cache)?;
+            }
+            None => {
+                let key = stream.scratch(
+                    device,
+                    Slot::KeyRotated,
+                    DataType::Bf16,
+                    [num_tokens, 1, self.dims.qk_rope_head_dim],
+                )?;
+                self.rotate(device, stream, step, (q, Some((kv_a, key))), rotated)?;
+                self.write_cache(device, stream, step, (kv_a, key), cache)?;
+            }
+        }
         let layout = step.meta.host();
         for run in self.forms.runs(layout) {
             let tokens = run.tokens(layout);
@@ -41,6 +62,41 @@ impl AscendMla {
             }
         }
         Ok(())
+    }
+
+    /// Everything in one operator.
+    fn whole_prolog(
+        &self,
+        device: &Device,
+        stream: &mut AscendStream,
+        step: LayerStep<'_, AscendBuffer>,
+        (x, q, angles): (View, &LowRank, [View; 2]),
+        (cache, queries): (&AscendLatentCache, &AscendQueries),
+    ) -> Result<(), StepError> {
+        let slots = self.token_slots(device, stream, step)?;
+        let linears = [&q.a, &q.b, &self.kv_a];
+        let scales = match linears.map(AscendLinear::scales) {
+            [Some(a), Some(b), Some(kv_a)] => Some([a, b, kv_a].map(|scales| scales.with_axis(0))),
+            _ => None,
+        };
+        let x = match scales {
+            Some(_) => {
+                let [codes, scales] = Input::outer(x).quantised(device, stream)?;
+                (codes, Some(scales.with_axis(1)))
+            }
+            None => (x, None),
+        };
+        device.check(stream.queue.mla_prolog(MlaProlog {
+            x,
+            weights: linears.map(AscendLinear::values),
+            scales,
+            w_uk: self.w_uk.view,
+            norms: [q.norm.parts(), self.kv_a_norm.parts()],
+            angles,
+            slots,
+            cache: cache.layer(step.layer).map(|part| part.with_axis(2)),
+            queries: queries.views(&self.dims, x.0.dim(0)),
+        }))
     }
 
     /// `[T, N, P + R]`, before rope.
@@ -68,32 +124,67 @@ impl AscendMla {
         Ok(q.reshaped([num_tokens, heads, head_width]))
     }
 
-    /// Rotates the last R values of queries and key in f32; queries go to `queries [T, N, R]`, the key is returned, `[T, 1,
-    /// R]`.
+    /// Rotates the last R values of queries in f32, to `queries [T, N, R]`, and of the key where one is given: from `kv_a [T,
+    /// Lkv + R]` to `key [T, 1, R]`.
     fn rotate(
         &self,
         device: &Device,
         stream: &mut AscendStream,
         step: LayerStep<'_, AscendBuffer>,
-        (q, kv_a): (View, View),
+        (q, key): (View, Option<(View, View)>),
         queries: View,
-    ) -> Result<View, StepError> {
+    ) -> Result<(), StepError> {
         let (heads, rope) = (self.dims.num_attention_heads, self.dims.qk_rope_head_dim);
-        let num_tokens = q.dim(0);
         let angles = self.angles(device, stream, step)?;
-        let dims = [num_tokens, heads + 1, rope];
+        let dims = [q.dim(0), heads + usize::from(key.is_some()), rope];
         let before = stream.scratch(device, Slot::Rotary, DataType::F32, dims)?;
         let after = stream.scratch(device, Slot::Rotated, DataType::F32, dims)?;
-        let key = stream.scratch(device, Slot::KeyRotated, DataType::Bf16, [num_tokens, 1, rope])?;
         let queue = &mut stream.queue;
         let q_pe = q.narrowed(2, self.dims.qk_nope_head_dim, rope);
-        let k_pe = kv_a.narrowed(1, self.dims.kv_lora_rank, rope).with_axis(1);
         device.check(queue.copy(before.narrowed(1, 0, heads), q_pe))?;
-        device.check(queue.copy(before.narrowed(1, heads, 1), k_pe))?;
+        if let Some((kv_a, _)) = key {
+            let k_pe = kv_a.narrowed(1, self.dims.kv_lora_rank, rope).with_axis(1);
+            device.check(queue.copy(before.narrowed(1, heads, 1), k_pe))?;
+        }
         device.check(queue.rotate(before, angles, after))?;
-        device.check(queue.copy(queries, after.narrowed(1, 0, heads)))?;
-        device.check(queue.copy(key, after.narrowed(1, heads, 1)))?;
-        Ok(key)
+        let halves = self.first_half.orders_halves();
+        let mut leave = |to: View, from: View| match halves {
+            true => queue.copy(to.reshaped([to.dim(0), to.dim(1), 2, rope / 2]), from.halves()),
+            false => queue.copy(to, from),
+        };
+        device.check(leave(queries, after.narrowed(1, 0, heads)))?;
+        match key {
+            Some((_, key)) => device.check(leave(key, after.narrowed(1, heads, 1))),
+            None => Ok(()),
+        }
+    }
+
+    /// Norm, rope and cache of the key part in one operator; padding tokens have no slot and are skipped.
+    fn write_keys(
+        &self,
+        device: &Device,
+        stream: &mut AscendStream,
+        step: LayerStep<'_, AscendBuffer>,
+        (kv_a, angles): (View, [View; 2]),
+        cache: &AscendLatentCache,
+    ) -> Result<(), StepError> {
+        let num_tokens = kv_a.dim(0);
+        let slots = self.token_slots(device, stream, step)?;
+        let part = |stream: &mut AscendStream, slot: Slot, width: usize| {
+            stream.scratch(device, slot, DataType::Bf16, [num_tokens, 1, 1, width])
+        };
+        let unused = [
+            part(stream, Slot::KvC, self.dims.kv_lora_rank)?,
+            part(stream, Slot::KeyRotated, self.dims.qk_rope_head_dim)?,
+        ];
+        device.check(stream.queue.write_keys(KeyPart {
+            kv: kv_a.with_axis(1).with_axis(1),
+            norm: self.kv_a_norm.parts(),
+            angles: angles.map(|view| view.with_axis(1).with_axis(1)),
+            slots,
+            cache: cache.layer(step.layer).map(|part| part.with_axis(2)),
+            unused,
+        }))
     }
 
     /// Normalised latents and rotated keys of the step's tokens to their slots. Padding tokens come last and have none.

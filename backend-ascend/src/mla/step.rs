@@ -1,39 +1,41 @@
 //! What all layers of a step share on the device: cos and sin of its positions, and where its sequences lie.
 
-use engine_core::backend::{LayerStep, StepError, StepLayout};
+use engine_core::backend::{LayerStep, PAD_SLOT, StepError, StepLayout};
 
 use super::AscendMla;
-use super::tables::RopeMemory;
 use crate::device::{AscendBuffer, Device};
 use crate::driver::{DataType, View};
 use crate::scratch::{AscendStream, PreparedStep, Slot};
 
 impl AscendMla {
-    /// cos and sin of the step's positions, `[T, 1, R]` each: looked up once per step.
+    /// cos and sin of the step's positions in f32, `[T, 1, R]` each, the value of a pair twice: looked up once per step.
     pub(super) fn angles(
         &self,
         device: &Device,
         stream: &mut AscendStream,
         step: LayerStep<'_, AscendBuffer>,
     ) -> Result<[View; 2], StepError> {
-        let layout = step.meta.host();
-        let RopeMemory { cos, sin, id } = &*self.rope;
-        let dims = [layout.num_tokens(), self.dims.qk_rope_head_dim];
-        let is_new = stream.step.begin(layout, *id);
-        let looked_up = [
-            stream.scratch(device, Slot::Cos, DataType::F32, dims)?,
-            stream.scratch(device, Slot::Sin, DataType::F32, dims)?,
-        ];
-        if is_new {
-            let positions = View::new(step.meta.positions.buffer().0.address(), DataType::I32, [dims[0]]);
-            let found = stream.queue.select_rows(cos.view, positions, looked_up[0]);
-            let found = found.and_then(|()| stream.queue.select_rows(sin.view, positions, looked_up[1]));
-            if found.is_err() {
-                stream.step.forget();
-            }
-            device.check(found)?;
-        }
-        Ok(looked_up.map(|view| view.with_axis(1)))
+        self.begin(stream, step);
+        let tables = [self.rope.cos.view, self.rope.sin.view];
+        let is_new = !stream.step.has_angles;
+        let found = look_up(device, stream, step, (tables, [Slot::Cos, Slot::Sin]), is_new)?;
+        stream.step.has_angles = true;
+        Ok(found.map(|view| view.with_axis(1)))
+    }
+
+    /// The same in bf16, `[T, R]` each, as operators take them that give the halves of pairs one after the other.
+    pub(super) fn half_angles(
+        &self,
+        device: &Device,
+        stream: &mut AscendStream,
+        step: LayerStep<'_, AscendBuffer>,
+        tables: [View; 2],
+    ) -> Result<[View; 2], StepError> {
+        self.begin(stream, step);
+        let is_new = !stream.step.has_half_angles;
+        let found = look_up(device, stream, step, (tables, [Slot::CosHalves, Slot::SinHalves]), is_new)?;
+        stream.step.has_half_angles = true;
+        Ok(found)
     }
 
     /// Slots of all sequences of the step, one after the other, in i32: uploaded once per step.
@@ -41,33 +43,94 @@ impl AscendMla {
         &self,
         device: &Device,
         stream: &mut AscendStream,
-        layout: &StepLayout,
+        step: LayerStep<'_, AscendBuffer>,
     ) -> Result<View, StepError> {
-        let is_new = stream.step.list_slots(layout);
+        self.begin(stream, step);
+        stream.step.list_slots(step.meta.host());
         let count = stream.step.slots.len();
         let list = stream.scratch(device, Slot::CacheSlots, DataType::I32, [count])?;
-        if is_new {
+        if !stream.step.has_slots {
             let slots = std::mem::take(&mut stream.step.slots);
             let filled = stream.fill(Slot::CacheSlots, bytemuck::cast_slice(&slots));
             stream.step.slots = slots;
-            if filled.is_err() {
-                stream.step.forget();
-            }
             device.check(filled)?;
+            stream.step.has_slots = true;
         }
         Ok(list)
     }
+
+    /// The slot of every token of the step in i64, −1 for none: uploaded once per step.
+    pub(super) fn token_slots(
+        &self,
+        device: &Device,
+        stream: &mut AscendStream,
+        step: LayerStep<'_, AscendBuffer>,
+    ) -> Result<View, StepError> {
+        self.begin(stream, step);
+        let layout = step.meta.host();
+        let list = stream.scratch(device, Slot::TokenSlots, DataType::I64, [layout.num_tokens()])?;
+        if !stream.step.has_token_slots {
+            let mut slots = std::mem::take(&mut stream.step.token_slots);
+            slots.clear();
+            slots.extend(layout.slot_mapping.iter().map(|slot| if *slot == PAD_SLOT { -1 } else { i64::from(*slot) }));
+            let filled = stream.fill(Slot::TokenSlots, bytemuck::cast_slice(&slots));
+            stream.step.token_slots = slots;
+            device.check(filled)?;
+            stream.step.has_token_slots = true;
+        }
+        Ok(list)
+    }
+
+    fn begin(&self, stream: &mut AscendStream, step: LayerStep<'_, AscendBuffer>) {
+        stream.step.begin(step.meta.host(), self.rope.id);
+    }
+}
+
+/// Rows of two tables at the step's positions, looked up where they are new.
+fn look_up(
+    device: &Device,
+    stream: &mut AscendStream,
+    step: LayerStep<'_, AscendBuffer>,
+    (tables, slots): ([View; 2], [Slot; 2]),
+    is_new: bool,
+) -> Result<[View; 2], StepError> {
+    let num_tokens = step.meta.host().num_tokens();
+    let positions = View::new(step.meta.positions.buffer().0.address(), DataType::I32, [num_tokens]);
+    let [table, _] = tables;
+    let dims = [num_tokens, table.dim(1)];
+    let found = [
+        stream.scratch(device, slots[0], table.data_type(), dims)?,
+        stream.scratch(device, slots[1], table.data_type(), dims)?,
+    ];
+    if is_new {
+        for (table, found) in tables.into_iter().zip(found) {
+            device.check(stream.queue.select_rows(table, positions, found))?;
+        }
+    }
+    Ok(found)
 }
 
 impl PreparedStep {
-    /// Takes up a step; false where it is the one at hand.
-    fn begin(&mut self, layout: &StepLayout, rope: u64) -> bool {
+    /// Takes up a step, unless it is the one at hand.
+    fn begin(&mut self, layout: &StepLayout, rope: u64) {
         if self.rope == rope && self.layout == *layout {
-            return false;
+            return;
         }
         self.layout.clone_from(layout);
-        (self.rope, self.has_slots) = (rope, false);
-        true
+        self.rope = rope;
+        self.slots.clear();
+        (self.has_angles, self.has_half_angles, self.has_slots, self.has_token_slots) = (false, false, false, false);
+    }
+
+    /// Lists the slots of the step at hand.
+    fn list_slots(&mut self, layout: &StepLayout) {
+        if !self.slots.is_empty() {
+            return;
+        }
+        for seq in 0..layout.num_seqs() {
+            let positions = 0..layout.seq_lens[seq] as usize;
+            self.slots.extend(positions.map(|position| layout.slot(seq, position) as i32));
+        }
     }
 
     /// Lists sequences for an operator, by their tokens and their lengths.
@@ -91,24 +154,6 @@ impl PreparedStep {
             *length = end;
         }
     }
-
-    /// Lists the slots of the step at hand; false where they are listed.
-    fn list_slots(&mut self, layout: &StepLayout) -> bool {
-        if std::mem::replace(&mut self.has_slots, true) {
-            return false;
-        }
-        self.slots.clear();
-        for seq in 0..layout.num_seqs() {
-            let positions = 0..layout.seq_lens[seq] as usize;
-            self.slots.extend(positions.map(|position| layout.slot(seq, position) as i32));
-        }
-        true
-    }
-
-    /// Nothing on the device is known any more.
-    fn forget(&mut self) {
-        self.rope = 0;
-    }
 }
 
 #[cfg(test)]
@@ -129,16 +174,18 @@ mod tests {
             max_seq_len: 4,
         };
         let mut step = PreparedStep::default();
-        assert!(step.begin(&layout, 1) && step.list_slots(&layout));
-        assert!(!step.begin(&layout, 1) && !step.list_slots(&layout));
-        assert_eq!(step.slots, [4, 5, 6, 7, 0]);
-        assert!(step.begin(&layout, 2), "another rope table");
-        assert!(step.list_slots(&layout));
+        let mut is_kept = |layout: &StepLayout, rope| {
+            step.begin(layout, rope);
+            step.list_slots(layout);
+            assert_eq!(step.slots, [4, 5, 6, 7, 0]);
+            std::mem::replace(&mut step.has_angles, true)
+        };
+        assert!(!is_kept(&layout, 1) && is_kept(&layout, 1));
+        assert!(!is_kept(&layout, 2), "another rope table");
         let next = StepLayout { positions: vec![4, 1], ..layout };
-        assert!(step.begin(&next, 2));
-        step.forget();
-        assert!(step.begin(&next, 2));
+        assert!(!is_kept(&next, 2) && is_kept(&next, 2));
     }
+
     #[test]
     fn sequences_are_listed_as_operators_take_them() {
         let mut step = PreparedStep::default();

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use engine_core::backend::StepError;
 use engine_core::rope::{DeviceRopeTables, RopeTable};
+use half::bf16;
 
 use crate::device::{Device, Matrix};
-use crate::driver::DataType;
+use crate::driver::{DataType, View};
 
 /// Query rows that unfused attention takes at once.
 pub(super) const MASK_ROWS: usize = 128;
@@ -19,8 +20,17 @@ const FUSED_MASK_ROWS: usize = 2048;
 pub(super) struct RopeMemory {
     pub(super) cos: Matrix,
     pub(super) sin: Matrix,
+    /// cos and sin in bf16, the values of all pairs twice; none where no operator takes them.
+    halves: Option<[Matrix; 2]>,
     /// Tells tables apart.
     pub(super) id: u64,
+}
+
+impl RopeMemory {
+    /// cos and sin as operators take them that leave rotated values in the order of halves.
+    pub(super) fn halves(&self) -> Option<[View; 2]> {
+        self.halves.as_ref().map(|[cos, sin]| [cos.view, sin.view])
+    }
 }
 
 /// Causal masks.
@@ -50,8 +60,19 @@ impl Tables {
                 let width = doubled.len().checked_div(rows).unwrap_or(0);
                 device.tensor(DataType::F32, [rows, width], &doubled, "rope tables")
             };
-            let id = self.num_ropes_made.fetch_add(1, Ordering::Relaxed);
-            Ok(RopeMemory { cos: upload(cos)?, sin: upload(sin)?, id })
+            let upload_halves = |values: &[f32]| {
+                let pairs = values.len().checked_div(rows).unwrap_or(0);
+                let row = |row: &[f32]| [row, row].concat();
+                let doubled: Vec<bf16> = values.chunks(pairs.max(1)).flat_map(row).map(bf16::from_f32).collect();
+                device.tensor(DataType::Bf16, [rows, 2 * pairs], &doubled, "rope tables")
+            };
+            let wants_halves = device.fused.prolog || device.fused.keys;
+            let halves = match wants_halves {
+                true => Some([upload_halves(cos)?, upload_halves(sin)?]),
+                false => None,
+            };
+            let id = 1 + self.num_ropes_made.fetch_add(1, Ordering::Relaxed);
+            Ok(RopeMemory { cos: upload(cos)?, sin: upload(sin)?, halves, id })
         })
     }
 

@@ -16,19 +16,31 @@ use serde_json::json;
 use super::profile;
 use crate::harness::{Format, Rig, Rng, Stop, TestWeight};
 
-const HIDDEN: usize = 128;
 const WIDTH: usize = 64;
 const NUM_EXPERTS: usize = 16;
 const TOP_K: usize = 4;
-/// Widths of DeepSeek-V3, with fewer heads.
-const DIMS: AttentionConfig = AttentionConfig {
-    num_attention_heads: 4,
-    q_lora_rank: Some(96),
-    kv_lora_rank: 512,
-    qk_nope_head_dim: 128,
-    qk_rope_head_dim: 64,
-    v_head_dim: 128,
-};
+/// A layer's hidden size, and its attention with DeepSeek-V3's widths of a head.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    hidden: usize,
+    dims: AttentionConfig,
+}
+
+/// Sizes that the operator for the whole first half of attention takes, and smaller ones.
+const SIZES: [Sizes; 2] = [sizes(1024, 16, 1536), sizes(128, 4, 96)];
+
+const fn sizes(hidden: usize, heads: usize, q_lora_rank: usize) -> Sizes {
+    let dims = AttentionConfig {
+        num_attention_heads: heads,
+        q_lora_rank: Some(q_lora_rank),
+        kv_lora_rank: 512,
+        qk_nope_head_dim: 128,
+        qk_rope_head_dim: 64,
+        v_head_dim: 128,
+    };
+    Sizes { hidden, dims }
+}
+
 const ROPE: RopeConfig = RopeConfig { theta: 10_000.0, yarn: None };
 const BLOCK_SIZE: usize = 64;
 /// Sequences that decode together.
@@ -45,84 +57,92 @@ struct Counts {
 pub fn operators(backend: &AscendBackend) -> (u8, serde_json::Value) {
     let mut formats = Vec::new();
     for (name, format) in [("bf16", Format::Bf16), ("int8", Format::Int8)] {
-        let profile = profile(backend);
-        let counted = Rig::new(backend, &profile).and_then(|mut rig| count(&mut rig, format));
-        match counted {
-            Ok(Counts { by_op, dense_layer, moe_layer }) => {
-                println!("{name}: {dense_layer} operators in a dense layer, {moe_layer} in one with experts");
-                by_op.iter().for_each(|(op, count)| println!("  {op:<14} {count}"));
-                formats.push(json!({ "format": name, "dense_layer": dense_layer, "moe_layer": moe_layer }));
-            }
-            Err(stop) => return (1, json!({ "check": "operators", "error": format!("{stop:?}") })),
+        for sizes in SIZES {
+            let profile = profile(backend);
+            let counted = Rig::new(backend, &profile).and_then(|mut rig| count(&mut rig, sizes, format));
+            let Counts { by_op, dense_layer, moe_layer } = match counted {
+                Ok(counts) => counts,
+                Err(stop) => return (1, json!({ "check": "operators", "error": format!("{stop:?}") })),
+            };
+            let hidden = sizes.hidden;
+            println!(
+                "{name}, hidden {hidden}: {dense_layer} operators in a dense layer, {moe_layer} in one with experts"
+            );
+            by_op.iter().for_each(|(op, count)| println!("  {op:<14} {count}"));
+            formats.push(json!({
+                "format": name, "hidden": hidden, "dense_layer": dense_layer, "moe_layer": moe_layer,
+            }));
         }
     }
     (0, json!({ "check": "operators", "formats": formats }))
 }
 
-fn ffn(rng: &mut Rng, format: Format, width: usize) -> FfnWeights {
+fn ffn(rng: &mut Rng, format: Format, hidden: usize) -> FfnWeights {
     FfnWeights {
-        gate: TestWeight::random(rng, format, width, HIDDEN).host,
-        up: TestWeight::random(rng, format, width, HIDDEN).host,
-        down: TestWeight::random(rng, format, HIDDEN, width).host,
+        gate: TestWeight::random(rng, format, WIDTH, hidden).host,
+        up: TestWeight::random(rng, format, WIDTH, hidden).host,
+        down: TestWeight::random(rng, format, hidden, WIDTH).host,
     }
 }
 
-fn mla_weights(rng: &mut Rng, format: Format) -> MlaWeights {
-    let rank = DIMS.q_lora_rank.unwrap_or(0);
-    let heads = DIMS.num_attention_heads;
-    let kv_b_rows = heads * (DIMS.qk_nope_head_dim + DIMS.v_head_dim);
+fn mla_weights(rng: &mut Rng, format: Format, sizes: Sizes) -> MlaWeights {
+    let Sizes { hidden, dims } = sizes;
+    let rank = dims.q_lora_rank.unwrap_or(0);
+    let heads = dims.num_attention_heads;
+    let kv_b_rows = heads * (dims.qk_nope_head_dim + dims.v_head_dim);
     MlaWeights {
         q: QueryProjection::LowRank {
-            a: TestWeight::random(rng, format, rank, HIDDEN).host,
+            a: TestWeight::random(rng, format, rank, hidden).host,
             norm: vec![1.0; rank],
-            b: TestWeight::random(rng, format, heads * DIMS.qk_head_dim(), rank).host,
+            b: TestWeight::random(rng, format, heads * dims.qk_head_dim(), rank).host,
         },
-        kv_a: TestWeight::random(rng, format, DIMS.latent_width(), HIDDEN).host,
-        kv_a_norm: vec![1.0; DIMS.kv_lora_rank],
-        kv_b: TestWeight::random(rng, Format::Bf16, kv_b_rows, DIMS.kv_lora_rank).host,
+        kv_a: TestWeight::random(rng, format, dims.latent_width(), hidden).host,
+        kv_a_norm: vec![1.0; dims.kv_lora_rank],
+        kv_b: TestWeight::random(rng, Format::Bf16, kv_b_rows, dims.kv_lora_rank).host,
     }
 }
 
-fn mla_spec() -> MlaSpec {
+fn mla_spec(Sizes { hidden, dims }: Sizes) -> MlaSpec {
     MlaSpec {
-        dims: DIMS,
-        hidden_size: HIDDEN,
-        softmax_scale: softmax_scale(&DIMS, &ROPE),
-        rope: Arc::new(RopeTable::new(&ROPE, DIMS.qk_rope_head_dim, 2 * BLOCK_SIZE)),
+        dims,
+        hidden_size: hidden,
+        softmax_scale: softmax_scale(&dims, &ROPE),
+        rope: Arc::new(RopeTable::new(&ROPE, dims.qk_rope_head_dim, 2 * BLOCK_SIZE)),
         rms_norm_eps: 1e-6,
     }
 }
 
 /// Runs the ops of a layer twice, as two layers of a step, and counts the second time: tables are there by then.
-fn count(rig: &mut Rig<'_, AscendBackend>, format: Format) -> Result<Counts, Stop> {
+fn count(rig: &mut Rig<'_, AscendBackend>, sizes: Sizes, format: Format) -> Result<Counts, Stop> {
     let mut rng = Rng::from_name("operators");
     let backend = rig.backend;
-    let spec = mla_spec();
-    let mla = backend.prepare_mla(&spec, mla_weights(&mut rng, format))?;
-    let heads_width = DIMS.num_attention_heads * DIMS.v_head_dim;
-    let o_proj = backend.prepare_linear(TestWeight::random(&mut rng, format, HIDDEN, heads_width).host)?;
-    let norm = backend.prepare_norm(&[1.0; HIDDEN], 1e-6)?;
-    let dense = backend.prepare_ffn(ffn(&mut rng, format, WIDTH))?;
+    let Sizes { hidden, dims } = sizes;
+    let spec = mla_spec(sizes);
+    let mla = backend.prepare_mla(&spec, mla_weights(&mut rng, format, sizes))?;
+    let heads_width = dims.num_attention_heads * dims.v_head_dim;
+    let o_proj = backend.prepare_linear(TestWeight::random(&mut rng, format, hidden, heads_width).host)?;
+    let norm = backend.prepare_norm(&vec![1.0; hidden], 1e-6)?;
+    let dense = backend.prepare_ffn(ffn(&mut rng, format, hidden))?;
     let gate_spec = GateSpec {
-        hidden_size: HIDDEN,
+        hidden_size: hidden,
         n_routed_experts: NUM_EXPERTS,
         num_experts_per_tok: TOP_K,
         router: Router::SigmoidNoAuxTc { n_group: 4, topk_group: 2 },
         norm_topk_prob: true,
         routed_scaling_factor: 2.5,
     };
-    let gate_weight = TestWeight::random(&mut rng, Format::Bf16, NUM_EXPERTS, HIDDEN).host;
+    let gate_weight = TestWeight::random(&mut rng, Format::Bf16, NUM_EXPERTS, hidden).host;
     let gate_weights = GateWeights { weight: gate_weight, correction_bias: Some(vec![0.1; NUM_EXPERTS]) };
     let gate = backend.prepare_gate(&gate_spec, gate_weights)?;
-    let routed = (0..NUM_EXPERTS).map(|_| ffn(&mut rng, format, WIDTH)).collect();
-    let shared = Some(ffn(&mut rng, format, WIDTH));
+    let routed = (0..NUM_EXPERTS).map(|_| ffn(&mut rng, format, hidden)).collect();
+    let shared = Some(ffn(&mut rng, format, hidden));
     let experts = backend.prepare_experts(ExpertsWeights { routed, shared })?;
     let cache_spec = CacheSpec {
         num_layers: 1,
         num_blocks: NUM_SEQS,
         block_size: BLOCK_SIZE,
-        kv_lora_rank: DIMS.kv_lora_rank,
-        qk_rope_head_dim: DIMS.qk_rope_head_dim,
+        kv_lora_rank: dims.kv_lora_rank,
+        qk_rope_head_dim: dims.qk_rope_head_dim,
     };
     let (mut cache, mut queries) = (backend.latent_cache(&cache_spec)?, backend.queries(&spec, NUM_SEQS)?);
     let limits = StepLimits {
@@ -135,8 +155,10 @@ fn count(rig: &mut Rig<'_, AscendBackend>, format: Format) -> Result<Counts, Sto
     let tables = [[0], [1]];
     let sequence = |table| SequenceStep { tokens: &[0], context_len: 0, block_table: table };
     meta.fill(backend, &mut rig.stream, &tables.each_ref().map(|table| sequence(table.as_slice())))?;
-    let x = rig.act_input("x", HIDDEN, &rng.activations(profile(backend).numerics, NUM_SEQS * HIDDEN))?;
-    let mut out = rig.output::<bf16>("out", NUM_SEQS, HIDDEN)?;
+    let x = rig.act_input("x", hidden, &rng.activations(profile(backend).numerics, NUM_SEQS * hidden))?;
+    let mut out = rig.output::<bf16>("out", NUM_SEQS, hidden)?;
+    let mut residual = rig.output::<bf16>("residual", NUM_SEQS, hidden)?;
+    let mut normed = rig.output::<bf16>("normed", NUM_SEQS, hidden)?;
     let mut attended = rig.output::<bf16>("attended", NUM_SEQS, heads_width)?;
     let mut routing = Routing::alloc(backend, NUM_SEQS, TOP_K)?;
     let layer = LayerStep { layer: 0, meta: &meta };
@@ -146,8 +168,6 @@ fn count(rig: &mut Rig<'_, AscendBackend>, format: Format) -> Result<Counts, Sto
         by_op.clear();
         let mut before = stream.num_operators();
         let mut counted = |op: &'static str, now: u64| by_op.push((op, now - std::mem::replace(&mut before, now)));
-        backend.rms_norm(stream, &norm, &x.tensor, &mut out.tensor)?;
-        counted("rms_norm", stream.num_operators());
         let io = MlaPrologIo::<AscendBackend> { x: &x.tensor, cache: &mut cache, queries: &mut queries };
         backend.mla_prolog(stream, &mla, layer, io)?;
         counted("mla_prolog", stream.num_operators());
@@ -155,8 +175,8 @@ fn count(rig: &mut Rig<'_, AscendBackend>, format: Format) -> Result<Counts, Sto
         counted("mla_attention", stream.num_operators());
         backend.linear(stream, &o_proj, &attended.tensor, &mut out.tensor)?;
         counted("o_proj", stream.num_operators());
-        backend.add(stream, &x.tensor, &mut out.tensor)?;
-        counted("add", stream.num_operators());
+        backend.add_rms_norm(stream, &norm, &out.tensor, &mut residual.tensor, &mut normed.tensor)?;
+        counted("add_rms_norm", stream.num_operators());
         backend.ffn(stream, &dense, &x.tensor, &mut out.tensor)?;
         counted("ffn", stream.num_operators());
         backend.moe_gate(stream, &gate, &x.tensor, &mut routing)?;
@@ -166,8 +186,8 @@ fn count(rig: &mut Rig<'_, AscendBackend>, format: Format) -> Result<Counts, Sto
     }
     backend.synchronize(stream)?;
     let of = |op: &str| by_op.iter().find(|(name, _)| *name == op).map_or(0, |(_, count)| *count);
-    // Norms and sums come twice in a layer.
-    let attention = 2 * (of("rms_norm") + of("add")) + of("mla_prolog") + of("mla_attention") + of("o_proj");
+    // Sums with their norms come twice in a layer.
+    let attention = 2 * of("add_rms_norm") + of("mla_prolog") + of("mla_attention") + of("o_proj");
     let (dense_layer, moe_layer) = (attention + of("ffn"), attention + of("moe_gate") + of("moe_experts"));
     Ok(Counts { by_op, dense_layer, moe_layer })
 }

@@ -113,6 +113,19 @@ pub(super) fn cases() -> Vec<MlaCase> {
         let dims = dims(heads, q_lora_rank, widths);
         cases.push(MlaCase { dims, hidden: 128, format, block_size: 16, script: script::BATCH, ..base });
     }
+    // Sizes that operators of whole halves take.
+    for format in [Format::Bf16, Format::Int8] {
+        let dims = dims(2, Some(1536), DEEPSEEK);
+        cases.push(MlaCase { dims, hidden: 1024, format, block_size: 16, script: script::VERIFY, ..base });
+    }
+    for (heads, format, script) in [
+        (4, Format::Bf16, script::LONG),
+        (4, Format::Int8, script::LONG_CHUNKS),
+        (3, Format::Bf16, script::LONG_CHUNKS),
+    ] {
+        let dims = dims(heads, None, DEEPSEEK);
+        cases.push(MlaCase { dims, hidden: 64, format, block_size: 16, script, ..base });
+    }
     cases
 }
 

@@ -61,6 +61,12 @@ pub(super) const LONG: Script = Script {
     steps: &[step(&[(0, 90), (1, 64)]), step(&[(0, 1), (1, 1)]), step(&[(1, 2), (0, 40)]), step(&[(0, 1), (1, 1)])],
 };
 
+/// Long and short chunks of sequences side by side, the long one on top of a short context.
+pub(super) const LONG_CHUNKS: Script = Script {
+    name: "long chunks",
+    steps: &[step(&[(0, 17), (1, 20)]), step(&[(2, 1), (1, 150), (0, 3)]), step(&[(0, 1), (1, 1), (2, 1)])],
+};
+
 pub(super) const ALL: [Script; 7] = [PREFILL, DECODE, CHUNKED, BATCH, VERIFY, PADDED, LONG];
 
 impl Script {

@@ -72,6 +72,32 @@ impl Stream {
         run!(self, aclnnRmsNorm, aclnnRmsNormGetWorkspaceSize, x.raw(), gamma.raw(), eps, out.raw(), rstd.raw())
     }
 
+    /// `sum += x` and the RMS norm of that: `x`, `sum` and `out` `[T, D]`, `gamma [D]`, all of one type; `rstd [T, 1]` f32 is
+    /// written too. The sum takes the place of the second input, as it does in `aclnnInplaceAddRmsNorm`.
+    pub(crate) fn add_rms_norm(
+        &mut self,
+        (x, sum): (View, View),
+        gamma: View,
+        eps: f32,
+        out: View,
+        rstd: View,
+    ) -> Result<(), AscendError> {
+        let context = self.context.clone();
+        let [x, before, after, gamma, out, rstd] = context.libraries().tensors([x, sum, sum, gamma, out, rstd])?;
+        run!(
+            self,
+            aclnnAddRmsNorm,
+            aclnnAddRmsNormGetWorkspaceSize,
+            x.raw(),
+            before.raw(),
+            gamma.raw(),
+            f64::from(eps),
+            out.raw(),
+            rstd.raw(),
+            after.raw()
+        )
+    }
+
     /// Softmax of the last axis.
     pub(crate) fn softmax(&mut self, x: View, out: View) -> Result<(), AscendError> {
         let context = self.context.clone();

@@ -4,9 +4,11 @@ mod attention;
 mod elementwise;
 mod moe;
 mod products;
+mod prolog;
 
 pub(crate) use attention::{Attention, Keys};
 pub(crate) use moe::{GatingRules, GroupedProduct, Routed};
+pub(crate) use prolog::{KeyPart, MlaProlog};
 
 /// Plans an operator with its first function and queues it with its second one.
 ///

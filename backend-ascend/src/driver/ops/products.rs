@@ -18,6 +18,13 @@ impl Stream {
         run!(self, aclnnMatmul, aclnnMatmulGetWorkspaceSize, a.raw(), b.raw(), out.raw(), KEEP_TYPE)
     }
 
+    /// `out = a b` in bf16: `a [M, K]`, `b [K, N]` in NZ, `out [M, N]`.
+    pub(crate) fn nz_product(&mut self, a: View, b: View, out: View) -> Result<(), AscendError> {
+        let context = self.context.clone();
+        let [a, b, out] = context.libraries().tensors([a, b, out])?;
+        run!(self, aclnnMatmulWeightNz, aclnnMatmulWeightNzGetWorkspaceSize, a.raw(), b.raw(), out.raw(), KEEP_TYPE)
+    }
+
     /// `out[n] = a[n] b[n]`: `a [N, M, K]`, `b [N, K, L]`, `out [N, M, L]`.
     pub(crate) fn batched_product(&mut self, a: View, b: View, out: View) -> Result<(), AscendError> {
         let context = self.context.clone();

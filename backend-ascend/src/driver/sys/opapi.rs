@@ -320,6 +320,26 @@ pub struct OpApi {
         ) -> aclnnStatus,
         ::libloading::Error,
     >,
+    pub aclnnMatmulWeightNzGetWorkspaceSize: Result<
+        unsafe extern "C" fn(
+            self_: *const aclTensor,
+            mat2: *const aclTensor,
+            out: *mut aclTensor,
+            cubeMathType: i8,
+            workspaceSize: *mut u64,
+            executor: *mut *mut aclOpExecutor,
+        ) -> aclnnStatus,
+        ::libloading::Error,
+    >,
+    pub aclnnMatmulWeightNz: Result<
+        unsafe extern "C" fn(
+            workspace: *mut ::std::os::raw::c_void,
+            workspaceSize: u64,
+            executor: *mut aclOpExecutor,
+            stream: aclrtStream,
+        ) -> aclnnStatus,
+        ::libloading::Error,
+    >,
     pub aclnnBatchMatMulGetWorkspaceSize: Result<
         unsafe extern "C" fn(
             self_: *const aclTensor,
@@ -755,6 +775,9 @@ impl OpApi {
         let aclnnSwiGlu = __library.get(b"aclnnSwiGlu\0").map(|sym| *sym);
         let aclnnMatmulGetWorkspaceSize = __library.get(b"aclnnMatmulGetWorkspaceSize\0").map(|sym| *sym);
         let aclnnMatmul = __library.get(b"aclnnMatmul\0").map(|sym| *sym);
+        let aclnnMatmulWeightNzGetWorkspaceSize =
+            __library.get(b"aclnnMatmulWeightNzGetWorkspaceSize\0").map(|sym| *sym);
+        let aclnnMatmulWeightNz = __library.get(b"aclnnMatmulWeightNz\0").map(|sym| *sym);
         let aclnnBatchMatMulGetWorkspaceSize = __library.get(b"aclnnBatchMatMulGetWorkspaceSize\0").map(|sym| *sym);
         let aclnnBatchMatMul = __library.get(b"aclnnBatchMatMul\0").map(|sym| *sym);
         let aclnnDynamicQuantGetWorkspaceSize = __library.get(b"aclnnDynamicQuantGetWorkspaceSize\0").map(|sym| *sym);
@@ -821,6 +844,8 @@ impl OpApi {
             aclnnSwiGlu,
             aclnnMatmulGetWorkspaceSize,
             aclnnMatmul,
+            aclnnMatmulWeightNzGetWorkspaceSize,
+            aclnnMatmulWeightNz,
             aclnnBatchMatMulGetWorkspaceSize,
             aclnnBatchMatMul,
             aclnnDynamicQuantGetWorkspaceSize,
@@ -1310,6 +1335,38 @@ impl OpApi {
         stream: aclrtStream,
     ) -> aclnnStatus {
         (self.aclnnMatmul.as_ref().expect("Expected function, got error."))(workspace, workspaceSize, executor, stream)
+    }
+    pub unsafe fn aclnnMatmulWeightNzGetWorkspaceSize(
+        &self,
+        self_: *const aclTensor,
+        mat2: *const aclTensor,
+        out: *mut aclTensor,
+        cubeMathType: i8,
+        workspaceSize: *mut u64,
+        executor: *mut *mut aclOpExecutor,
+    ) -> aclnnStatus {
+        (self.aclnnMatmulWeightNzGetWorkspaceSize.as_ref().expect("Expected function, got error."))(
+            self_,
+            mat2,
+            out,
+            cubeMathType,
+            workspaceSize,
+            executor,
+        )
+    }
+    pub unsafe fn aclnnMatmulWeightNz(
+        &self,
+        workspace: *mut ::std::os::raw::c_void,
+        workspaceSize: u64,
+        executor: *mut aclOpExecutor,
+        stream: aclrtStream,
+    ) -> aclnnStatus {
+        (self.aclnnMatmulWeightNz.as_ref().expect("Expected function, got error."))(
+            workspace,
+            workspaceSize,
+            executor,
+            stream,
+        )
     }
     pub unsafe fn aclnnBatchMatMulGetWorkspaceSize(
         &self,

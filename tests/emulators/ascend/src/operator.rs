@@ -110,7 +110,6 @@ impl Call<'_> {
     }
 
     /// A weight that must be in NZ.
-    #[allow(dead_code, reason = "the operators that take weights in NZ come one by one")]
     pub(crate) fn nz_input(&mut self, what: &str, handle: u64, takes: &[DataType]) -> Outcome<View> {
         let view = self.typed(what, handle, takes)?;
         require(view.is_nz, || format!("{what} is not in NZ"))?;
@@ -140,6 +139,13 @@ impl Call<'_> {
     /// What is read and written in its place.
     pub(crate) fn in_place(&mut self, what: &str, handle: u64, takes: &[DataType]) -> Outcome<View> {
         self.output(what, handle, takes)
+    }
+
+    /// An output that must be what [`Call::in_place`] gave, whatever its descriptor.
+    pub(crate) fn same_place(&mut self, what: &str, handle: u64, place: &View) -> Outcome<View> {
+        let view = self.checked(what, handle, &[place.data_type])?;
+        require(view == *place, || format!("{what} at {:x?} is not in the place of its input", view.range()))?;
+        Ok(view)
     }
 
     /// The one tensor of a list.

@@ -173,14 +173,35 @@ operators! {
         same_shape("yOut", &out.dims, &x.dims)?;
         same_shape("rstdOut", &rstd.dims, &[&x.dims[..x.dims.len() - 1], &[1]].concat())?;
         Ok(Box::new(move || {
-            let gamma = gamma.floats();
-            let (mut normed, mut factors) = (Vec::new(), Vec::new());
-            for row in x.floats().chunks(width) {
-                let mean = row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() / width as f64;
-                let factor = ((mean + eps).sqrt().recip()) as f32;
-                normed.extend(row.iter().zip(&gamma).map(|(value, gamma)| value * factor * gamma));
-                factors.push(factor);
-            }
+            let (normed, factors) = rms_norm(&x.floats(), &gamma.floats(), eps);
+            out.write(&normed);
+            rstd.write(&factors);
+            Ok(())
+        }))
+    }
+
+    fn aclnnAddRmsNorm aclnnAddRmsNormGetWorkspaceSize(
+        call, x1: u64, x2: u64, gamma: u64, eps: f64, out: u64, rstd: u64, sum: u64,
+    ) {
+        let x1 = call.input("x1", x1, FLOATS)?;
+        // Modelled is the sum in the place of x2, as aclnnInplaceAddRmsNorm leaves it.
+        let x2 = call.in_place("x2", x2, &[x1.data_type])?;
+        let (gamma, out) = (call.input("gamma", gamma, &[x1.data_type])?, call.output("yOut", out, &[x1.data_type])?);
+        let rstd = call.output("rstdOut", rstd, &[F32])?;
+        let sum = call.same_place("xOut", sum, &x2)?;
+        let width = *x1.dims.last().ok_or_else(|| invalid("x1 without dimensions"))?;
+        same_shape("x2", &x2.dims, &x1.dims)?;
+        same_shape("gamma", &gamma.dims, &[width])?;
+        same_shape("yOut", &out.dims, &x1.dims)?;
+        same_shape("xOut", &sum.dims, &x1.dims)?;
+        same_shape("rstdOut", &rstd.dims, &[&x1.dims[..x1.dims.len() - 1], &[1]].concat())?;
+        for (what, view) in [("x1", &x1), ("x2", &x2), ("yOut", &out)] {
+            dense(what, view)?;
+        }
+        Ok(Box::new(move || {
+            let sums: Vec<f32> = x1.floats().iter().zip(x2.floats()).map(|(a, b)| a + b).collect();
+            let (normed, factors) = rms_norm(&sums, &gamma.floats(), eps);
+            sum.write(&sums);
             out.write(&normed);
             rstd.write(&factors);
             Ok(())
@@ -213,6 +234,18 @@ operators! {
             Ok(())
         }))
     }
+}
+
+/// RMS norm of rows as wide as `gamma`, and the factor of each.
+pub(super) fn rms_norm(values: &[f32], gamma: &[f32], eps: f64) -> (Vec<f32>, Vec<f32>) {
+    let (mut normed, mut factors) = (Vec::with_capacity(values.len()), Vec::new());
+    for row in values.chunks(gamma.len()) {
+        let mean = row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() / gamma.len() as f64;
+        let factor = ((mean + eps).sqrt().recip()) as f32;
+        normed.extend(row.iter().zip(gamma).map(|(value, gamma)| value * factor * gamma));
+        factors.push(factor);
+    }
+    (normed, factors)
 }
 
 /// Softmax in place; the largest value is subtracted first.

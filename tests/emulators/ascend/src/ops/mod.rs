@@ -6,6 +6,7 @@ pub(crate) mod elementwise;
 pub(crate) mod fused_attention;
 pub(crate) mod moe;
 pub(crate) mod products;
+pub(crate) mod prolog;
 
 use crate::machine::Outcome;
 use crate::operator::require;

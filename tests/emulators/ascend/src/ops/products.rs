@@ -24,6 +24,23 @@ operators! {
         }))
     }
 
+    fn aclnnMatmulWeightNz aclnnMatmulWeightNzGetWorkspaceSize(call, a: u64, b: u64, out: u64, math: i8) {
+        let (a, b) = (call.input("self", a, &[Bf16])?, call.nz_input("mat2", b, &[Bf16])?);
+        let out = call.output("out", out, &[Bf16])?;
+        check_product(&a, &b, &out, math, 2)?;
+        let (k, n) = (b.dims[0], b.dims[1]);
+        if k == 1 || n == 1 {
+            return Err(wrong_size(format!("mat2 [{k}, {n}]: NZ has no axes of 1")));
+        }
+        call.needs_workspace(out.num_elements() * 4);
+        Ok(Box::new(move || {
+            let values = b.floats();
+            let columns: Vec<f32> = (0..n).flat_map(|column| values.iter().skip(column).step_by(n).copied()).collect();
+            out.write(&product(&a.floats(), &columns, k));
+            Ok(())
+        }))
+    }
+
     fn aclnnBatchMatMul aclnnBatchMatMulGetWorkspaceSize(call, a: u64, b: u64, out: u64, math: i8) {
         let (a, b) = (call.input("self", a, FLOATS)?, call.input("mat2", b, FLOATS)?);
         let out = call.output("out", out, FLOATS)?;
