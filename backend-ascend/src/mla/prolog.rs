@@ -19,11 +19,11 @@ impl AscendMla {
         x: View,
         (cache, queries): (&AscendLatentCache, &AscendQueries),
     ) -> Result<(), StepError> {
-        if let (Projection::LowRank(q), Some(half_angles)) = (&self.q, self.rope.halves()) {
-            if self.first_half.takes_step(self.forms, step.meta.host()) {
-                let angles = self.half_angles(device, stream, step, half_angles)?;
-                return self.whole_prolog(device, stream, step, (x, q, angles), (cache, queries));
-            }
+        if let (Projection::LowRank(q), Some(half_angles)) = (&self.q, self.rope.halves())
+            && self.first_half.takes_step(self.forms, step.meta.host())
+        {
+            let angles = self.half_angles(device, stream, step, half_angles)?;
+            return self.whole_prolog(device, stream, step, (x, q, angles), (cache, queries));
         }
         let num_tokens = x.dim(0);
         let mut input = Input::outer(x);
@@ -31,25 +31,45 @@ impl AscendMla {
         let kv_a = stream.scratch(device, Slot::KvA, DataType::Bf16, [num_tokens, width])?;
         self.kv_a.forward(device, stream, &mut input, kv_a)?;
         let q = self.project_queries(device, stream, &mut input, num_tokens)?;
-        let [absorbed, rotated] = queries.views(&self.dims, num_tokens);
-        match self.rope.halves().filter(|_| self.first_half.takes_keys(step.meta.host())) {
-            Some(half_angles) => {
-                self.rotate(device, stream, step, (q, None), rotated)?;
-                let angles = self.half_angles(device, stream, step, half_angles)?;
-                self.write_keys(device, stream, step, (kv_a, angles), cache)?;
-            }
-            None => {
-                let key = stream.scratch(
-                    device,
-                    Slot::KeyRotated,
-                    DataType::Bf16,
-                    [num_tokens, 1, self.dims.qk_rope_head_dim],
-                )?;
-                self.rotate(device, stream, step, (q, Some((kv_a, key))), rotated)?;
-                self.write_cache(device, stream, step, (kv_a, key), cache)?;
-            }
+        self.rotate_and_write(device, stream, step, (q, kv_a), (cache, queries))?;
+        self.leave_queries(device, stream, step, q, queries)
+    }
+
+    /// The rotated part of queries, and latents and rotated keys to the cache: `q [T, N, P + R]`, `kv_a [T, Lkv + R]`.
+    fn rotate_and_write(
+        &self,
+        device: &Device,
+        stream: &mut AscendStream,
+        step: LayerStep<'_, AscendBuffer>,
+        (q, kv_a): (View, View),
+        (cache, queries): (&AscendLatentCache, &AscendQueries),
+    ) -> Result<(), StepError> {
+        let num_tokens = q.dim(0);
+        let [_, rotated] = queries.views(&self.dims, num_tokens);
+        if let Some(half_angles) = self.rope.halves()
+            && self.first_half.takes_keys(step.meta.host())
+        {
+            self.rotate(device, stream, step, (q, None), rotated)?;
+            let angles = self.half_angles(device, stream, step, half_angles)?;
+            return self.write_keys(device, stream, step, (kv_a, angles), cache);
         }
+        let dims = [num_tokens, 1, self.dims.qk_rope_head_dim];
+        let key = stream.scratch(device, Slot::KeyRotated, DataType::Bf16, dims)?;
+        self.rotate(device, stream, step, (q, Some((kv_a, key))), rotated)?;
+        self.write_cache(device, stream, step, (kv_a, key), cache)
+    }
+
+    /// The other part of queries, as each sequence is attended: plain or absorbed.
+    fn leave_queries(
+        &self,
+        device: &Device,
+        stream: &mut AscendStream,
+        step: LayerStep<'_, AscendBuffer>,
+        q: View,
+        queries: &AscendQueries,
+    ) -> Result<(), StepError> {
         let layout = step.meta.host();
+        let [absorbed, _] = queries.views(&self.dims, q.dim(0));
         for run in self.forms.runs(layout) {
             let tokens = run.tokens(layout);
             let rows = |view: View| view.narrowed(0, tokens.start, tokens.len());
