@@ -57,6 +57,17 @@ fn operators_of_a_layer_are_counted() {
     }
 }
 
+/// Sizes that every fused operator takes.
+#[test]
+fn every_op_of_a_random_model_agrees_with_the_reference() {
+    for (absent, product) in [(&FUSED[..0], "a2"), (&FUSED[..0], "a3"), (&FUSED[..3], "a2")] {
+        let machine = CANN.without(absent);
+        let outcome = machine.check(&["ascend", "random-model"], &[("ASCEND_EMULATOR_PRODUCT", product)]);
+        println!("{}", outcome.text);
+        outcome.expect(0, &["\"over_tolerance\":0"]);
+    }
+}
+
 /// Attention with ever fewer fused operators: each is a substitute for the one that does more.
 #[test]
 fn attention_keeps_its_results_with_fewer_operators() {

@@ -1,8 +1,10 @@
 //! Checks of the Ascend backend that its libraries, real or emulated, run: `device-check ascend:0 …`.
 
 mod operators;
+mod random_model;
 
 pub use operators::operators;
+pub use random_model::random_model;
 
 use backend_ascend::AscendBackend;
 use engine_core::Error;

@@ -43,7 +43,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const USAGE_TEXT: &str = "device-check DEVICE devices | ops [PREFIX] | runtime | goldens [bf16 | fp8] | generate | capture | operators | \
+const USAGE_TEXT: &str = "device-check DEVICE devices | ops [PREFIX] | runtime | goldens [bf16 | fp8] | generate | capture | operators | random-model | \
                           bench [OPTIONS] | kernels [OPTIONS]";
 
 const FAILED: u8 = 1;
@@ -82,6 +82,8 @@ fn main() -> ExitCode {
         [device, "generate"] => generate(device),
         #[cfg(feature = "ascend")]
         [device, "operators"] => on_ascend(device, "operators", ascend::operators),
+        #[cfg(feature = "ascend")]
+        [device, "random-model"] => report_goldens(ascend::random_model(ordinal(device))),
         [device, "capture"] => on_gpu!(device, capture()),
         [device, what @ ("bench" | "kernels"), ref options @ ..] => match BenchArgs::parse(options) {
             Ok(args) => bench(device, what, &args),
