@@ -1,6 +1,7 @@
 //! Rules, kept and broken on purpose, through the C functions.
 #![allow(clippy::unwrap_used)]
 
+mod attention;
 mod memory;
 mod operators;
 mod protocol;
