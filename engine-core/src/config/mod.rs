@@ -3,6 +3,7 @@
 //! Nothing is hard-coded: every number comes from the file, every rejected value is named with its accepted range
 //! (spec section 1).
 
+mod description;
 mod error;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -16,6 +17,7 @@ mod tests;
 
 use std::path::Path;
 
+pub(crate) use description::DESCRIPTION_FILE;
 pub use error::ConfigError;
 
 /// The `model_type` values this library runs.
@@ -168,7 +170,7 @@ pub enum Router {
     },
 }
 
-/// `quantization_config` of the checkpoint.
+/// How a checkpoint is quantised: by `quantization_config`, or by `quant_model_description.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuantizationConfig {
     /// `quant_method: fp8`, e4m3, one scale per `block` (out, in); `ue8m0` when `scale_fmt` says so.
@@ -178,7 +180,8 @@ pub enum QuantizationConfig {
         /// Activation scales are rounded up to powers of two.
         ue8m0: bool,
     },
-    /// compressed-tensors `int-quantized`: i8 per output channel, dynamic per-token i8 activations.
+    /// compressed-tensors `int-quantized`, or `W8A8_DYNAMIC` of a description: i8 per output channel, dynamic per-token i8
+    /// activations.
     Int8Channel,
     /// compressed-tensors `pack-quantized`: 4-bit groups along the input, weight only.
     Int4Group {
@@ -188,7 +191,8 @@ pub enum QuantizationConfig {
 }
 
 impl ModelConfig {
-    /// Reads `dir/config.json` and, where present, `dir/generation_config.json` (for `eos_token_id`).
+    /// Reads `dir/config.json` and, where present, `dir/generation_config.json` (for `eos_token_id`) and
+    /// `dir/quant_model_description.json` (for the format of the weights).
     ///
     /// # Errors
     /// [`ConfigError`] naming file, key, value found and range accepted.

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::description::{self, DESCRIPTION_FILE};
 use super::keys::{Keys, whole_number};
 use super::{AttentionConfig, ConfigError, ModelConfig, ModelType, moe, quantization, rope};
 use crate::file::read_text;
@@ -36,7 +37,12 @@ const SUPPORTED: &str = "deepseek_v2, deepseek_v3, kimi_k2, glm4_moe_lite";
 
 pub(super) fn from_dir(dir: &Path) -> Result<ModelConfig, ConfigError> {
     let file = dir.join("config.json");
-    let mut config = parse(&read(&file)?, &file)?;
+    let text = read(&file)?;
+    let description = dir.join(DESCRIPTION_FILE);
+    let mut config = match description.exists() {
+        true => described(&text, &file, &description)?,
+        false => parse(&text, &file)?,
+    };
     let generation = dir.join("generation_config.json");
     if generation.exists() {
         let value = json_value(&read(&generation)?, &generation)?;
@@ -46,6 +52,17 @@ pub(super) fn from_dir(dir: &Path) -> Result<ModelConfig, ConfigError> {
         }
     }
     Ok(config)
+}
+
+/// A configuration whose weights a file of its own describes.
+fn described(text: &str, file: &Path, description: &Path) -> Result<ModelConfig, ConfigError> {
+    let mut value = json_value(text, file)?;
+    let quantization = description::parse(&Keys::root(description, &json_value(&read(description)?, description)?)?)?;
+    description::agrees(&Keys::root(file, &value)?, quantization)?;
+    if let Some(config) = value.as_object_mut() {
+        config.remove("quantization_config");
+    }
+    Ok(ModelConfig { quantization, ..parse_value(&value, file)? })
 }
 
 pub(super) fn from_json(text: &str) -> Result<ModelConfig, ConfigError> {
@@ -61,8 +78,11 @@ fn json_value(text: &str, file: &Path) -> Result<Value, ConfigError> {
 }
 
 fn parse(text: &str, file: &Path) -> Result<ModelConfig, ConfigError> {
-    let value = json_value(text, file)?;
-    let keys = Keys::root(file, &value)?;
+    parse_value(&json_value(text, file)?, file)
+}
+
+fn parse_value(value: &Value, file: &Path) -> Result<ModelConfig, ConfigError> {
+    let keys = Keys::root(file, value)?;
     let model_type = model_type(&keys)?;
     reject_other_graphs(&keys)?;
 

@@ -16,12 +16,12 @@ use std::path::{Path, PathBuf};
 
 pub use error::ConvertError;
 
-use crate::config::ModelConfig;
+use crate::config::{DESCRIPTION_FILE, ModelConfig};
 use crate::error::Result;
 use crate::quant::PrecisionPolicy;
-use crate::weights::{Checkpoint, CheckpointError};
+use crate::weights::{Checkpoint, CheckpointError, INDEX_SUFFIX};
 use plan::{Plan, Step};
-use shards::{INDEX_FILE, ShardWriter};
+use shards::ShardWriter;
 use staging::Staging;
 
 const CONFIG_FILE: &str = "config.json";
@@ -96,7 +96,11 @@ pub fn convert_checkpoint(
     writer.finish()?;
     staging.write(CONFIG_FILE, config_text.as_bytes())?;
     for file in side_files(input)? {
-        staging.copy(&file)?;
+        // What describes the old weights does not describe new ones; config.json does.
+        let is_outdated = plan.quantization.is_some() && file.ends_with(DESCRIPTION_FILE);
+        if !is_outdated {
+            staging.copy(&file)?;
+        }
     }
     let num_converted = plan.steps.iter().filter(|step| matches!(step, Step::Convert { .. })).count();
     let num_copied = plan.steps.len() - num_converted;
@@ -146,8 +150,8 @@ fn side_files(input: &Path) -> Result<Vec<PathBuf>, ConvertError> {
     let mut files = Vec::new();
     for entry in fs::read_dir(input).map_err(ConvertError::io("list", input))? {
         let path = entry.map_err(ConvertError::io("list", input))?.path();
-        let is_replaced = path.file_name().is_some_and(|name| name == CONFIG_FILE || name == INDEX_FILE)
-            || path.extension().is_some_and(|e| e == "safetensors");
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_replaced = name == CONFIG_FILE || name.ends_with(".safetensors") || name.ends_with(INDEX_SUFFIX);
         if path.is_file() && !is_replaced {
             files.push(path);
         }

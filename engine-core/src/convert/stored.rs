@@ -8,8 +8,8 @@ use super::shards::OutputTensor;
 use crate::quant::{FP8_BLOCK, HostWeight, INT4_GROUP, Int4GroupWeight, MatrixShape, WeightFormat};
 
 /// Endings of every tensor that may belong to a linear weight, in any format.
-pub(crate) const LINEAR_SUFFIXES: [&str; 5] =
-    [".weight", ".weight_scale_inv", ".weight_scale", ".weight_packed", ".weight_shape"];
+pub(crate) const LINEAR_SUFFIXES: [&str; 6] =
+    [".weight", ".weight_scale_inv", ".weight_scale", ".weight_offset", ".weight_packed", ".weight_shape"];
 
 /// The tensors of `prefix` stored as `format`, INT4 in groups of [`INT4_GROUP`].
 ///

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
+use super::shards::INDEX_FILE;
 use super::*;
 use crate::config::QuantizationConfig;
 use crate::error::Error;

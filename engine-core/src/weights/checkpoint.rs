@@ -8,12 +8,12 @@ use bytemuck::Pod;
 use safetensors::Dtype;
 
 use super::CheckpointError;
-use super::index::Index;
+use super::index::{Index, main_file};
 use super::shard::{Extent, Shard};
 use crate::quant::SharedSlice;
 
-/// File name of a checkpoint that fits one file.
-const SINGLE_FILE: &str = "model.safetensors";
+/// Ending of the name of a checkpoint that fits one file.
+const SINGLE_SUFFIX: &str = ".safetensors";
 
 /// An opened checkpoint directory: every file memory-mapped, every header checked, no weight read yet.
 ///
@@ -52,7 +52,8 @@ pub(super) struct StoredTensor<'a> {
 }
 
 impl Checkpoint {
-    /// Opens `dir`: `model.safetensors.index.json` and the files it names, or else `model.safetensors`.
+    /// Opens `dir`: `model.safetensors.index.json` and the files it names, or else `model.safetensors`. Where neither is
+    /// there, the one file that begins with `quant_model_weight` is taken in its place, as tools of quantisation write it.
     ///
     /// The files stay mapped for as long as the checkpoint or any weight read from it lives. They must not be shortened
     /// or rewritten meanwhile: as with every memory-mapped file the system then ends the process or hands out the new
@@ -72,10 +73,9 @@ impl Checkpoint {
     }
 
     fn open_single(&mut self) -> Result<(), CheckpointError> {
-        let file = self.dir.join(SINGLE_FILE);
-        if !file.exists() {
+        let Some(file) = main_file(&self.dir, SINGLE_SUFFIX) else {
             return Err(CheckpointError::NoWeights { dir: self.dir.clone() });
-        }
+        };
         let (shard, tensors) = Shard::open(&file)?;
         self.shards.push(shard);
         self.tensors = tensors.into_iter().map(|(name, extent)| (name, Stored { shard: 0, extent })).collect();

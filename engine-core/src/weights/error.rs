@@ -12,8 +12,8 @@ use crate::quant::WeightError;
 pub enum CheckpointError {
     /// The directory holds no safetensors checkpoint.
     #[error(
-        "{}: neither model.safetensors.index.json nor model.safetensors is there; \
-         give a directory with a Hugging Face checkpoint in safetensors format", dir.display()
+        "{}: neither model.safetensors.index.json nor model.safetensors is there, nor one file of either kind that begins \
+         with quant_model_weight; give a directory with a Hugging Face checkpoint in safetensors format", dir.display()
     )]
     NoWeights {
         /// Directory given.
@@ -200,6 +200,34 @@ pub enum CheckpointError {
         file: PathBuf,
         /// Tensor at fault.
         tensor: String,
+    },
+    /// An INT8 weight that is not symmetric.
+    #[error(
+        "{}: {tensor} is {found} in row {row}; INT8 weights are run without offsets: quantise the checkpoint symmetrically",
+        file.display()
+    )]
+    Offset {
+        /// File that holds the tensor.
+        file: PathBuf,
+        /// The offsets.
+        tensor: String,
+        /// First row that has one.
+        row: usize,
+        /// The offset.
+        found: f32,
+    },
+    /// An INT8 weight whose inputs have a scale that was fixed when it was quantised.
+    #[error(
+        "{}: {tensor} is a fixed scale of the inputs of {weight}; inputs are quantised per token as they come: quantise the \
+         checkpoint as W8A8_DYNAMIC", file.display()
+    )]
+    StaticInputs {
+        /// File that holds the tensor.
+        file: PathBuf,
+        /// The tensor that says so.
+        tensor: String,
+        /// The weight.
+        weight: String,
     },
     /// The stored values themselves are not acceptable.
     #[error("{}: {cause}", file.display())]

@@ -1,4 +1,4 @@
-//! `model.safetensors.index.json`: which file holds which tensor.
+//! Which file holds which tensor: `model.safetensors.index.json`, or what tools of quantisation call it.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -8,8 +8,10 @@ use serde::Deserialize;
 use super::CheckpointError;
 use crate::file::read_text;
 
-/// File name of the index.
-pub(super) const INDEX_FILE: &str = "model.safetensors.index.json";
+/// Ending of an index's name, whoever wrote it.
+pub(crate) const INDEX_SUFFIX: &str = ".safetensors.index.json";
+/// How files of msModelSlim begin, where others say `model`.
+const QUANTISED: &str = "quant_model_weight";
 /// DeepSeek-V3's index has 9 MB.
 const MAX_INDEX_BYTES: u64 = 512 << 20;
 
@@ -29,10 +31,7 @@ struct IndexJson {
 impl Index {
     /// The index of `dir`, or `None` when there is none.
     pub(super) fn open(dir: &Path) -> Result<Option<Self>, CheckpointError> {
-        let file = dir.join(INDEX_FILE);
-        if !file.exists() {
-            return Ok(None);
-        }
+        let Some(file) = main_file(dir, INDEX_SUFFIX) else { return Ok(None) };
         let text = match read_text(&file, MAX_INDEX_BYTES) {
             Ok(text) => text,
             Err(cause) => return Err(CheckpointError::Read { file, cause }),
@@ -49,6 +48,21 @@ impl Index {
         }
         Ok(Some(Self { file, weight_map }))
     }
+}
+
+/// `model` with this ending, or else the one file that begins with [`QUANTISED`] and has it.
+pub(super) fn main_file(dir: &Path, suffix: &str) -> Option<PathBuf> {
+    let usual = dir.join(format!("model{suffix}"));
+    if usual.exists() {
+        return Some(usual);
+    }
+    let is_wanted = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with(QUANTISED) && name.ends_with(suffix))
+    };
+    let mut found = dir.read_dir().ok()?.flatten().map(|entry| entry.path()).filter(is_wanted);
+    // Of several none is the whole.
+    found.next().filter(|_| found.next().is_none())
 }
 
 /// True when joining `name` to a directory gives a file of that directory, on every operating system.

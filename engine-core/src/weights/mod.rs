@@ -14,3 +14,4 @@ mod tests;
 pub use check::CheckpointReport;
 pub use checkpoint::{Checkpoint, TensorInfo};
 pub use error::CheckpointError;
+pub(crate) use index::INDEX_SUFFIX;

@@ -14,12 +14,29 @@ use crate::quant::{
     ScaleFormat, SharedSlice, WeightError,
 };
 
+/// Endings of tensors that go with inputs whose scale is fixed beforehand.
+const STATIC_INPUTS: [&str; 4] = [".input_scale", ".input_offset", ".deq_scale", ".quant_bias"];
+
 /// The tensors that make up a linear, found and checked by their headers.
 pub(super) enum LinearParts<'a> {
     Float(StoredTensor<'a>),
-    Fp8Block { values: StoredTensor<'a>, scales: StoredTensor<'a>, scale_format: ScaleFormat },
-    Int8Channel { values: StoredTensor<'a>, scales: StoredTensor<'a> },
-    Int4Group { packed: StoredTensor<'a>, scales: StoredTensor<'a>, shape: StoredTensor<'a>, group_size: usize },
+    Fp8Block {
+        values: StoredTensor<'a>,
+        scales: StoredTensor<'a>,
+        scale_format: ScaleFormat,
+    },
+    /// Offsets must be 0; some checkpoints store them all the same.
+    Int8Channel {
+        values: StoredTensor<'a>,
+        scales: StoredTensor<'a>,
+        offsets: Option<StoredTensor<'a>>,
+    },
+    Int4Group {
+        packed: StoredTensor<'a>,
+        scales: StoredTensor<'a>,
+        shape: StoredTensor<'a>,
+        group_size: usize,
+    },
 }
 
 impl LinearParts<'_> {
@@ -27,9 +44,8 @@ impl LinearParts<'_> {
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         let parts = match *self {
             LinearParts::Float(values) => [Some(values), None, None],
-            LinearParts::Fp8Block { values, scales, .. } | LinearParts::Int8Channel { values, scales } => {
-                [Some(values), Some(scales), None]
-            }
+            LinearParts::Fp8Block { values, scales, .. } => [Some(values), Some(scales), None],
+            LinearParts::Int8Channel { values, scales, offsets } => [Some(values), Some(scales), offsets],
             LinearParts::Int4Group { packed, scales, shape, .. } => [Some(packed), Some(scales), Some(shape)],
         };
         parts.into_iter().flatten().map(|part| part.name)
@@ -43,7 +59,7 @@ impl Checkpoint {
     /// |---|---|---|
     /// | `BF16`, `F32` `[out, in]` | | bf16, f32 |
     /// | `F8_E4M3` `[out, in]` | `.weight_scale_inv` `[ceil(out/128), ceil(in/128)]`, `F32`, `BF16` or `F8_E8M0` | FP8 |
-    /// | `I8` `[out, in]` | `.weight_scale` `[out]` or `[out, 1]`, `F32` or `BF16` | INT8 |
+    /// | `I8` `[out, in]` | `.weight_scale` `[out]` or `[out, 1]`, `F32` or `BF16`; `.weight_offset` of zeros, if any | INT8 |
     /// | `.weight_packed` `I32` `[out, ceil(in/8)]` | `.weight_scale` `[out, ceil(in/group)]`, `.weight_shape` | INT4 |
     ///
     /// Scales may lie in another file. `quantization` gives what no header says: the FP8 scale format and the INT4
@@ -51,7 +67,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`CheckpointError`] naming file and tensor: missing, of another shape or type, a scale that is missing, NaN,
-    /// infinite or negative.
+    /// infinite or negative; an offset that is not 0, or a scale of the inputs, which are quantised as they come.
     pub fn linear(
         &self,
         prefix: &str,
@@ -64,7 +80,8 @@ impl Checkpoint {
                 let weight = Fp8BlockWeight::new(shape, values.view(), scales.widened(), scale_format);
                 weight.map(HostWeight::Fp8Block).map_err(|cause| scales.invalid(cause))
             }
-            LinearParts::Int8Channel { values, scales } => {
+            LinearParts::Int8Channel { values, scales, offsets } => {
+                offsets.map_or(Ok(()), StoredTensor::expect_zeros)?;
                 let weight = Int8ChannelWeight::new(shape, values.view(), scales.widened());
                 weight.map(HostWeight::Int8Channel).map_err(|cause| scales.invalid(cause))
             }
@@ -124,16 +141,35 @@ impl Checkpoint {
                 scales.expect_shape(&blocks)?;
                 Ok(LinearParts::Fp8Block { values, scales, scale_format: scale_format(scales, quantization) })
             }
-            Dtype::I8 => {
-                let scales = self.companion(values, &format!("{weight}_scale"))?;
-                scales.expect_dtype(&[Dtype::F32, Dtype::BF16], "F32 and BF16")?;
-                if scales.extent.shape != [shape.out_features] {
-                    scales.expect_shape(&[shape.out_features, 1])?;
-                }
-                Ok(LinearParts::Int8Channel { values, scales })
-            }
+            Dtype::I8 => self.int8_parts(prefix, values, shape),
             _ => Err(values.wrong_dtype("BF16, F32, F8_E4M3 and I8")),
         }
+    }
+
+    fn int8_parts<'a>(
+        &'a self,
+        prefix: &str,
+        values: StoredTensor<'a>,
+        shape: MatrixShape,
+    ) -> Result<LinearParts<'a>, CheckpointError> {
+        let of_inputs = STATIC_INPUTS.iter().find_map(|suffix| self.get(&format!("{prefix}{suffix}")));
+        if let Some(found) = of_inputs {
+            return Err(CheckpointError::StaticInputs {
+                file: found.shard.file.clone(),
+                tensor: found.name.to_owned(),
+                weight: values.name.to_owned(),
+            });
+        }
+        let per_row = |tensor: StoredTensor<'a>| {
+            tensor.expect_dtype(&[Dtype::F32, Dtype::BF16], "F32 and BF16")?;
+            match tensor.extent.shape == [shape.out_features] {
+                true => Ok(tensor),
+                false => tensor.expect_shape(&[shape.out_features, 1]).map(|()| tensor),
+            }
+        };
+        let scales = per_row(self.companion(values, &format!("{prefix}.weight_scale"))?)?;
+        let offsets = self.get(&format!("{prefix}.weight_offset")).map(per_row).transpose()?;
+        Ok(LinearParts::Int8Channel { values, scales, offsets })
     }
 
     fn int4_parts<'a>(
@@ -206,6 +242,19 @@ impl StoredTensor<'_> {
             Dtype::BF16 => self.view::<bf16>().iter().map(|v| v.to_f32()).collect::<Vec<_>>().into(),
             _ => self.view::<u8>().iter().map(|byte| e8m0_to_f32(*byte)).collect::<Vec<_>>().into(),
         }
+    }
+
+    /// Checks that the offsets of an INT8 weight's rows are 0.
+    fn expect_zeros(self) -> Result<(), CheckpointError> {
+        let values = self.widened();
+        // NaN is not 0 either.
+        let Some(row) = values.iter().position(|value| *value != 0.0) else { return Ok(()) };
+        Err(CheckpointError::Offset {
+            file: self.shard.file.clone(),
+            tensor: self.name.to_owned(),
+            row,
+            found: values[row],
+        })
     }
 
     /// Checks that a `weight_shape` tensor holds `expected`.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod check;
+mod described;
 mod files;
 mod index;
 mod typed;
@@ -19,6 +20,9 @@ use crate::quant::{HostWeight, MatrixShape, ScaleFormat, WeightFormat};
 
 /// A tensor to be written: name, type, shape, bytes.
 type Tensor<'a> = (&'a str, &'a str, Vec<usize>, Vec<u8>);
+
+/// A linear's prefix.
+const P: &str = "l";
 
 const FP8: QuantizationConfig = QuantizationConfig::Fp8Block { block: (128, 128), ue8m0: false };
 

@@ -2,8 +2,6 @@
 
 use super::*;
 
-const P: &str = "l";
-
 fn shape(out_features: usize, in_features: usize) -> MatrixShape {
     MatrixShape::new(out_features, in_features)
 }
