@@ -39,6 +39,10 @@ OPERATOR(aclnnQuantMatmulV5, const aclTensor *x1, const aclTensor *x2, const acl
          const aclTensor *x2Scale, const aclTensor *yScale, const aclTensor *x1Offset, const aclTensor *x2Offset,
          const aclTensor *yOffset, const aclTensor *bias, bool transposeX1, bool transposeX2, int64_t groupSize,
          aclTensor *out)
+OPERATOR(aclnnQuantMatmulWeightNz, const aclTensor *x1, const aclTensor *x2, const aclTensor *x1Scale,
+         const aclTensor *x2Scale, const aclTensor *yScale, const aclTensor *x1Offset, const aclTensor *x2Offset,
+         const aclTensor *yOffset, const aclTensor *bias, bool transposeX1, bool transposeX2, int64_t groupSize,
+         aclTensor *out)
 
 /* Attention. */
 OPERATOR(aclnnRotaryPositionEmbedding, const aclTensor *x, const aclTensor *cos, const aclTensor *sin, int64_t mode,
@@ -106,6 +110,9 @@ OPERATOR(aclnnGroupedMatmulV5, const aclTensorList *x, const aclTensorList *weig
          const aclTensorList *activationQuantOffsetOptional, int64_t splitItem, int64_t groupType,
          int64_t groupListType, int64_t actType, aclIntArray *tuningConfigOptional, aclTensorList *out,
          aclTensorList *activationFeatureOutOptional, aclTensorList *dynQuantScaleOutOptional)
+OPERATOR(aclnnGroupedMatmulSwigluQuantWeightNZ, const aclTensor *x, const aclTensor *weight, const aclTensor *bias,
+         const aclTensor *offset, const aclTensor *weightScale, const aclTensor *xScale, const aclTensor *groupList,
+         aclTensor *output, aclTensor *outputScale, aclTensor *outputOffset)
 
 #undef OPERATOR
 

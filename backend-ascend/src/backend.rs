@@ -11,7 +11,7 @@ use engine_core::quant::{HostWeight, QuantisedInputs, WeightFormat};
 use half::bf16;
 
 use crate::device::{AscendBuffer, Device, Matrix};
-use crate::driver::{DataType, View};
+use crate::driver::{AscendCounts, DataType, View};
 use crate::experts::{AscendExperts, Choice};
 use crate::ffn::AscendFfn;
 use crate::gate::AscendGate;
@@ -42,6 +42,11 @@ impl AscendBackend {
         let no_token = device.tensor(DataType::I32, [1], &[NO_TOKEN as i32], "a constant");
         let no_token = no_token.map_err(|error| failed(error.to_string()))?;
         Ok(Self { tables: Tables::default(), no_token, capabilities: capabilities(&device, free_bytes), device })
+    }
+
+    /// What it has asked CANN for since it was opened.
+    pub fn counts(&self) -> AscendCounts {
+        self.device.context.counted()
     }
 
     fn rows<E: Element>(tensor: &Tensor<AscendBuffer, E>) -> View {

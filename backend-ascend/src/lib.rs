@@ -25,6 +25,7 @@ mod scratch;
 
 pub use backend::AscendBackend;
 pub use device::AscendBuffer;
+pub use driver::AscendCounts;
 pub use experts::AscendExperts;
 pub use ffn::AscendFfn;
 pub use gate::AscendGate;

@@ -9,9 +9,14 @@ use crate::driver::{DataType, View};
 use crate::nz;
 use crate::scratch::{AscendStream, Slot};
 
-/// A prepared linear weight `[N, K]`.
+/// Longest axis of a weight in NZ that the INT8 product takes, and the shortest.
+const MAX_PACKED_WIDTH: usize = 65_535;
+const MIN_PACKED_WIDTH: usize = 2;
+
+/// A prepared linear weight.
 #[derive(Debug)]
 pub struct AscendLinear {
+    /// `[N, K]`, or `[K, N]` in NZ: i8 values where an operator takes them so.
     values: Matrix,
     /// `[N]` f32, of i8 values.
     scales: Option<Matrix>,
@@ -53,15 +58,10 @@ impl Input {
 }
 
 impl AscendLinear {
-    /// bf16 and INT8 weights as they are; f32 ones, which heads of some checkpoints have, multiply f32 inputs.
+    /// bf16 and INT8 weights; f32 ones, which heads of some checkpoints have, multiply f32 inputs.
     pub(crate) fn new(device: &Device, weight: &HostWeight) -> Result<Self, PrepareError> {
         let dims = [weight.shape().out_features, weight.shape().in_features];
-        let data_type = data_type(device, weight.format())?;
-        let values = device.tensor(data_type, dims, weight.value_bytes(), "a weight")?;
-        let scales = (data_type == DataType::I8)
-            .then(|| device.tensor(DataType::F32, [dims[0]], weight.scales(), "a weight's scales"))
-            .transpose()?;
-        Ok(Self { values, scales })
+        Self::with(device, weight.format(), dims, (weight.value_bytes(), weight.scales()))
     }
 
     /// As [`AscendLinear::new`], in NZ, for operators that take weights so; formats as [`packs`] says.
@@ -88,16 +88,31 @@ impl AscendLinear {
     /// The same of several weights of one format and width, one below the other.
     pub(crate) fn stacked(device: &Device, weights: &[&HostWeight]) -> Result<Self, PrepareError> {
         let first = weights[0];
-        let format = first.format();
-        let data_type = data_type(device, format)?;
         let rows = weights.iter().map(|weight| weight.shape().out_features).sum();
         let bytes = weights.iter().flat_map(|weight| weight.value_bytes()).copied().collect::<Vec<u8>>();
-        let values = device.tensor(data_type, [rows, first.shape().in_features], &bytes, "a weight")?;
         let scales = weights.iter().flat_map(|weight| weight.scales()).copied().collect::<Vec<f32>>();
-        let scales = (data_type == DataType::I8)
-            .then(|| device.tensor(DataType::F32, [rows], &scales, "a weight's scales"))
-            .transpose()?;
-        Ok(Self { values, scales })
+        Self::with(device, first.format(), [rows, first.shape().in_features], (&bytes, &scales))
+    }
+
+    fn with(
+        device: &Device,
+        format: WeightFormat,
+        dims: [usize; 2],
+        (bytes, scales): (&[u8], &[f32]),
+    ) -> Result<Self, PrepareError> {
+        let data_type = data_type(device, format)?;
+        if data_type != DataType::I8 {
+            return Ok(Self { values: device.tensor(data_type, dims, bytes, "a weight")?, scales: None });
+        }
+        let values = if device.fused.int8_in_nz && is_packable(dims) {
+            let mut packed = Vec::new();
+            nz::pack_transposed(bytes, dims, data_type.num_bytes(), &mut packed);
+            device.packed(data_type, [dims[1], dims[0]], &packed, "a weight")?
+        } else {
+            device.tensor(data_type, dims, bytes, "a weight")?
+        };
+        let scales = device.tensor(DataType::F32, [dims[0]], scales, "a weight's scales")?;
+        Ok(Self { values, scales: Some(scales) })
     }
 
     /// N.
@@ -147,6 +162,11 @@ impl AscendLinear {
         let x = if weight.data_type() == DataType::F32 { widened(device, stream, x)? } else { x };
         device.check(stream.queue.product(x, weight.swapped(0, 1), out))
     }
+}
+
+/// True for the sizes of INT8 weights that are multiplied in NZ.
+fn is_packable(dims: [usize; 2]) -> bool {
+    dims.iter().all(|dim| (MIN_PACKED_WIDTH..=MAX_PACKED_WIDTH).contains(dim))
 }
 
 /// `x [T, K]` in f32.
@@ -224,4 +244,27 @@ pub(crate) fn computed<const N: usize>(
 ) -> Result<Matrix, StepError> {
     let values: Vec<bf16> = values.iter().copied().map(bf16::from_f32).collect();
     device.tensor(DataType::Bf16, dims, &values, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_packed_as_far_as_the_product_takes_them() {
+        for (dims, fits) in [
+            // q_a, kv_a and o of DeepSeek-V3; sizes that fill no tile are filled up.
+            ([1536, 7168], true),
+            ([576, 7168], true),
+            ([7168, 16_384], true),
+            ([40, 33], true),
+            ([65_535, 2], true),
+            ([65_536, 64], false),
+            ([64, 65_536], false),
+            ([1, 64], false),
+            ([64, 1], false),
+        ] {
+            assert_eq!(is_packable(dims), fits, "{dims:?}");
+        }
+    }
 }

@@ -131,6 +131,10 @@ pub(crate) struct Fused {
     pub(crate) prolog: bool,
     /// Products of bf16 weights in NZ.
     pub(crate) bf16_in_nz: bool,
+    /// INT8 products that take weights in NZ.
+    pub(crate) int8_in_nz: bool,
+    /// Gate and up of INT8 experts, SwiGlu and the codes of the result.
+    pub(crate) experts: bool,
 }
 
 /// How many devices CANN sees.
@@ -174,6 +178,8 @@ pub(crate) fn find(ordinal: u32) -> Result<Usable, Reason> {
         keys: has_all(&[Operator::aclnnKvRmsNormRopeCache]),
         prolog: has_all(&[Operator::aclnnMlaPrologV3WeightNz]),
         bf16_in_nz: has_all(&[Operator::aclnnMatmulWeightNz]),
+        int8_in_nz: has_all(&[Operator::aclnnQuantMatmulWeightNz]),
+        experts: has_all(&[Operator::aclnnGroupedMatmulSwigluQuantWeightNZ]),
     };
     Ok(Usable { libraries, name, product, has_int8, has_fused_attention, fused })
 }
@@ -211,9 +217,11 @@ mod tests {
         let substituted = [
             "aclnnAddRmsNorm",
             "aclnnMatmulWeightNz",
+            "aclnnQuantMatmulWeightNz",
             "aclnnKvRmsNormRopeCache",
             "aclnnMlaPrologV3WeightNz",
             "aclnnFusedInferAttentionScoreV4",
+            "aclnnGroupedMatmulSwigluQuantWeightNZ",
         ];
         assert_eq!(others, substituted);
     }

@@ -1,6 +1,7 @@
 //! A device's context: one for each open device, bound to whichever thread makes a call.
 
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::library::Libraries;
 use super::sys::types::{aclrtContext, aclrtMemAttr};
@@ -11,6 +12,26 @@ use super::{AscendError, report_drop};
 pub(crate) struct Context {
     libraries: Libraries,
     handle: aclrtContext,
+    counts: Counts,
+}
+
+/// What a backend has asked CANN for since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AscendCounts {
+    /// Pieces of device memory.
+    pub allocations: u64,
+    /// Executors planned: first functions of operators.
+    pub plans: u64,
+    /// Operators queued: second functions.
+    pub operators: u64,
+}
+
+/// [`AscendCounts`] while they are counted.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) allocations: AtomicU64,
+    pub(super) plans: AtomicU64,
+    pub(super) operators: AtomicU64,
 }
 
 // SAFETY: the runtime lets any thread use a context that it has made its own; handles are numbers to us.
@@ -25,11 +46,22 @@ impl Context {
         // SAFETY: the result goes to a pointer that outlives the call; a number that is no device's is refused.
         let status = unsafe { (libraries.acl.aclrtCreateContext)(&raw mut handle, ordinal as i32) };
         libraries.check("aclrtCreateContext", status)?;
-        Ok(Self { libraries, handle })
+        Ok(Self { libraries, handle, counts: Counts::default() })
     }
 
     pub(crate) fn libraries(&self) -> &Libraries {
         &self.libraries
+    }
+
+    pub(super) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// What it has asked for since it was made.
+    pub(crate) fn counted(&self) -> AscendCounts {
+        let Counts { allocations, plans, operators } = &self.counts;
+        let [allocations, plans, operators] = [allocations, plans, operators].map(|n| n.load(Ordering::Relaxed));
+        AscendCounts { allocations, plans, operators }
     }
 
     /// Makes it the calling thread's context, which every other call works in.

@@ -2,8 +2,10 @@
 
 use std::ffi::c_void;
 use std::ptr;
+use std::sync::Arc;
 
 use super::AscendError;
+use super::context::Context;
 use super::library::Libraries;
 use super::sys::types::{aclDataType, aclFormat, aclIntArray, aclScalar, aclTensor, aclTensorList};
 use crate::nz;
@@ -161,6 +163,16 @@ impl View {
         })
     }
 
+    /// Numbers that tell it from every other view.
+    pub(super) fn key(self) -> [u64; 3 + 2 * MAX_RANK] {
+        let mut key = [0; 3 + 2 * MAX_RANK];
+        let kind = (self.data_type as u64) << 16 | (self.rank as u64) << 8 | u64::from(self.is_nz);
+        key[..3].copy_from_slice(&[self.address, kind, self.offset as u64]);
+        let dims = self.dims.iter().chain(&self.strides);
+        key[3..].iter_mut().zip(dims).for_each(|(part, dim)| *part = *dim as u64);
+        key
+    }
+
     /// How the memory is described: its dimensions, and how many there are.
     fn storage(&self) -> ([i64; MAX_RANK], usize) {
         let mut storage = [1; MAX_RANK];
@@ -199,6 +211,12 @@ macro_rules! descriptor {
             pub(super) fn raw(&self) -> *mut $handle {
                 self.handle
             }
+
+            /// The handle, for whoever destroys it later.
+            #[allow(dead_code, reason = "scalars are never kept")]
+            fn release(self) -> *mut $handle {
+                std::mem::ManuallyDrop::new(self).handle
+            }
         }
 
         impl Drop for $name<'_> {
@@ -227,6 +245,57 @@ descriptor!(
     /// Of one f32, copied when it is made.
     Scalar, aclScalar, aclDestroyScalar
 );
+
+/// Descriptors of one call, which outlive the borrow of the libraries: a repeatable executor keeps them.
+#[derive(Debug)]
+pub(super) struct Descriptors {
+    context: Arc<Context>,
+    handles: Vec<Handle>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Handle {
+    Tensor(*mut aclTensor),
+    List(*mut aclTensorList),
+    Integers(*mut aclIntArray),
+}
+
+impl Descriptors {
+    pub(super) fn new(context: Arc<Context>) -> Self {
+        Self { context, handles: Vec::new() }
+    }
+
+    pub(super) fn tensor(&mut self, view: View) -> Result<*mut aclTensor, AscendError> {
+        let handle = self.context.libraries().tensor(view)?.release();
+        self.handles.push(Handle::Tensor(handle));
+        Ok(handle)
+    }
+
+    pub(super) fn list(&mut self, views: &[View]) -> Result<*mut aclTensorList, AscendError> {
+        let handle = self.context.libraries().tensor_list(views)?.release();
+        self.handles.push(Handle::List(handle));
+        Ok(handle)
+    }
+
+    pub(super) fn integers(&mut self, values: &[i64]) -> Result<*mut aclIntArray, AscendError> {
+        let handle = self.context.libraries().int_array(values)?.release();
+        self.handles.push(Handle::Integers(handle));
+        Ok(handle)
+    }
+}
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        let libraries = self.context.libraries();
+        for handle in self.handles.drain(..) {
+            match handle {
+                Handle::Tensor(handle) => drop(Tensor { libraries, handle }),
+                Handle::List(handle) => drop(TensorList { libraries, handle }),
+                Handle::Integers(handle) => drop(IntArray { libraries, handle }),
+            }
+        }
+    }
+}
 
 impl Libraries {
     pub(super) fn tensor(&self, view: View) -> Result<Tensor<'_>, AscendError> {

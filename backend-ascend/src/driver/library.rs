@@ -98,6 +98,7 @@ operators! {
     aclnnBatchMatMul aclnnBatchMatMulGetWorkspaceSize,
     aclnnDynamicQuant aclnnDynamicQuantGetWorkspaceSize,
     aclnnQuantMatmulV5 aclnnQuantMatmulV5GetWorkspaceSize,
+    aclnnQuantMatmulWeightNz aclnnQuantMatmulWeightNzGetWorkspaceSize,
     aclnnRotaryPositionEmbedding aclnnRotaryPositionEmbeddingGetWorkspaceSize,
     aclnnScatterPaKvCache aclnnScatterPaKvCacheGetWorkspaceSize,
     aclnnKvRmsNormRopeCache aclnnKvRmsNormRopeCacheGetWorkspaceSize,
@@ -107,6 +108,7 @@ operators! {
     aclnnMoeInitRoutingV3 aclnnMoeInitRoutingV3GetWorkspaceSize,
     aclnnMoeFinalizeRoutingV2 aclnnMoeFinalizeRoutingV2GetWorkspaceSize,
     aclnnGroupedMatmulV5 aclnnGroupedMatmulV5GetWorkspaceSize,
+    aclnnGroupedMatmulSwigluQuantWeightNZ aclnnGroupedMatmulSwigluQuantWeightNZGetWorkspaceSize,
 }
 
 impl Libraries {

@@ -4,6 +4,7 @@ use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::context::Context;
 use super::sys::types::{aclrtMemMallocPolicy, aclrtMemcpyKind};
@@ -37,7 +38,10 @@ impl Allocation {
             unsafe { (acl.aclrtMalloc)(&raw mut start, padded, aclrtMemMallocPolicy::ACL_MEM_MALLOC_HUGE_FIRST) };
         context.libraries().check("aclrtMalloc", status)?;
         match NonNull::new(start) {
-            Some(start) => Ok(Self { context: context.clone(), start, num_bytes }),
+            Some(start) => {
+                context.counts().allocations.fetch_add(1, Ordering::Relaxed);
+                Ok(Self { context: context.clone(), start, num_bytes })
+            }
             None => Err(context.libraries().error("aclrtMalloc", super::OUT_OF_MEMORY[0])),
         }
     }

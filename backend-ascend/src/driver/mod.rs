@@ -4,9 +4,11 @@
 //! * [`context`], [`memory`], [`stream`]: owners of what the runtime hands out. Each gives it back when dropped, and holds
 //!   what it depends on. Device memory is freed after everything queued on the device.
 //! * [`descriptor`]: what an operator takes: tensors, lists, arrays, scalars; alive until the operator is queued.
-//! * [`ops`]: the operators, one safe function each. A function plans, grows the stream's workspace and queues: the
-//!   executor between the two calls never leaves it, so it is used once.
+//! * [`ops`]: the operators, one safe function each. A function plans, grows the stream's workspace and queues. Where a
+//!   call comes again with the same [`arguments`], the stream's [`calls`] have its executor, and it is queued only.
 
+mod arguments;
+mod calls;
 mod context;
 mod descriptor;
 mod library;
@@ -15,11 +17,12 @@ mod ops;
 mod stream;
 mod sys;
 
+pub use context::AscendCounts;
 pub(crate) use context::Context;
 pub(crate) use descriptor::{DataType, View};
 pub(crate) use library::{Absence, Libraries, Operator};
 pub(crate) use memory::Allocation;
-pub(crate) use ops::{Attention, GatingRules, GroupedProduct, KeyPart, Keys, MlaProlog, Routed};
+pub(crate) use ops::{Attention, FusedGateUp, GatingRules, GroupedProduct, KeyPart, Keys, MlaProlog, Routed};
 pub(crate) use stream::Stream;
 
 /// `ACL_ERROR_RT_MEMORY_ALLOCATION` and `ACL_ERROR_BAD_ALLOC`: the device's memory and the host's.

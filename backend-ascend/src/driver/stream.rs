@@ -2,8 +2,11 @@
 
 use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use super::calls::{Calls, Lookup};
 use super::context::Context;
+use super::descriptor::Descriptors;
 use super::memory::{Allocation, Pinned};
 use super::sys::types::{aclOpExecutor, aclnnStatus, aclrtMemcpyKind, aclrtStream};
 use super::{AscendError, report_drop};
@@ -17,6 +20,8 @@ pub(super) type Run = unsafe extern "C" fn(*mut std::ffi::c_void, u64, *mut aclO
 /// An ordered queue of work. Destroyed when dropped, after its work.
 #[derive(Debug)]
 pub(crate) struct Stream {
+    /// Freed before the stream that it is queued on.
+    calls: Calls,
     // In this order: memory is given back before the stream that may use it.
     workspace: Option<Allocation>,
     staging: Pinned,
@@ -37,7 +42,8 @@ impl Stream {
         // SAFETY: the result goes to a pointer that outlives the call.
         let status = unsafe { (context.libraries().acl.aclrtCreateStream)(&raw mut handle) };
         context.libraries().check("aclrtCreateStream", status)?;
-        Ok(Self { workspace: None, staging, num_staged: 0, num_operators: 0, handle, context: context.clone() })
+        let (calls, context) = (Calls::default(), context.clone());
+        Ok(Self { calls, workspace: None, staging, num_staged: 0, num_operators: 0, handle, context })
     }
 
     /// Operators queued so far.
@@ -108,7 +114,38 @@ impl Stream {
         Ok(())
     }
 
-    /// Queues what an operator has planned. All operators of a stream share one workspace: they run one after the other.
+    /// Begins the key of a call.
+    pub(super) fn begin_call(&mut self, run: Run) -> &mut Vec<u64> {
+        self.calls.begin(run as usize)
+    }
+
+    /// What to do with the call whose key has been put together.
+    pub(super) fn look_up_call(&mut self) -> Lookup {
+        self.calls.look_up()
+    }
+
+    /// Queues what an operator has planned for the first time, and keeps it to be queued again where the operator can be
+    /// repeated.
+    pub(super) fn queue_and_keep(
+        &mut self,
+        function: &'static str,
+        run: Run,
+        (workspace_bytes, executor): (u64, *mut aclOpExecutor),
+        descriptors: Descriptors,
+    ) -> Result<(), AscendError> {
+        let context = self.context.clone();
+        // SAFETY: the operator planned it just now, and nothing has used it.
+        let status = unsafe { (context.libraries().base.aclSetAclOpExecutorRepeatable)(executor) };
+        if let Err(error) = context.libraries().check("aclSetAclOpExecutorRepeatable", status) {
+            tracing::trace!(function, %error, "planned each time");
+            self.calls.give_up();
+            return self.queue(function, run, workspace_bytes, executor);
+        }
+        self.calls.keep(&context, (executor, workspace_bytes), descriptors);
+        self.queue_again(function, run, workspace_bytes, executor)
+    }
+
+    /// Queues what an operator has planned, once.
     ///
     /// `executor` comes from the operator's first function, which also said how large the workspace must be, and is not
     /// used again.
@@ -119,20 +156,30 @@ impl Stream {
         workspace_bytes: u64,
         executor: *mut aclOpExecutor,
     ) -> Result<(), AscendError> {
-        let workspace = match self.workspace(workspace_bytes as usize) {
-            Ok(workspace) => workspace,
-            Err(error) => {
-                // SAFETY: the operator planned it, and nothing has used it.
-                let status = unsafe { (self.context.libraries().base.aclDestroyAclOpExecutor)(executor) };
-                report_drop(self.context.libraries().check("aclDestroyAclOpExecutor", status));
-                return Err(error);
-            }
-        };
+        if let Err(error) = self.workspace(workspace_bytes as usize) {
+            // SAFETY: the operator planned it, and nothing has used it.
+            let status = unsafe { (self.context.libraries().base.aclDestroyAclOpExecutor)(executor) };
+            report_drop(self.context.libraries().check("aclDestroyAclOpExecutor", status));
+            return Err(error);
+        }
+        self.queue_again(function, run, workspace_bytes, executor)
+    }
+
+    /// Queues an executor. All operators of a stream share one workspace: they run one after the other.
+    pub(super) fn queue_again(
+        &mut self,
+        function: &'static str,
+        run: Run,
+        workspace_bytes: u64,
+        executor: *mut aclOpExecutor,
+    ) -> Result<(), AscendError> {
+        let workspace = self.workspace(workspace_bytes as usize)?;
         // SAFETY: `run` belongs to the operator that planned (`ops` names both in one line). The workspace is as large as
         // it asked for and lives until the stream has passed the operator; so do the tensors it names.
         let status = unsafe { run(workspace, workspace_bytes, executor, self.handle) };
         self.context.libraries().check(function, status)?;
         self.num_operators += 1;
+        self.context.counts().operators.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 

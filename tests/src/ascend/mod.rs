@@ -2,9 +2,11 @@
 
 mod operators;
 mod random_model;
+mod steady;
 
 pub use operators::operators;
 pub use random_model::random_model;
+pub use steady::steady;
 
 use backend_ascend::AscendBackend;
 use engine_core::Error;

@@ -8,6 +8,7 @@
 //! device-check cuda:0 generate      a few tokens of the tiny model through the engine
 //! device-check rocm:0 …             the same on an AMD GPU; HIP_LIB names the file of HIP's runtime, if it lies elsewhere
 //! device-check ascend:0 operators   how many operators of CANN the ops of a decoding step take
+//! device-check ascend:0 steady      what steady decoding allocates and plans
 //! device-check cuda:0 capture       captured decode steps against launched ones, and what a steady step asks for
 //! device-check cuda:0 bench         whole steps of published shapes with random weights
 //! device-check cuda:0 kernels       single ops of published shapes
@@ -43,7 +44,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const USAGE_TEXT: &str = "device-check DEVICE devices | ops [PREFIX] | runtime | goldens [bf16 | fp8] | generate | capture | operators | random-model | \
+const USAGE_TEXT: &str = "device-check DEVICE devices | ops [PREFIX] | runtime | goldens [bf16 | fp8] | generate | capture | operators | random-model | steady | \
                           bench [OPTIONS] | kernels [OPTIONS]";
 
 const FAILED: u8 = 1;
@@ -84,6 +85,8 @@ fn main() -> ExitCode {
         [device, "operators"] => on_ascend(device, "operators", ascend::operators),
         #[cfg(feature = "ascend")]
         [device, "random-model"] => report_goldens(ascend::random_model(ordinal(device))),
+        #[cfg(feature = "ascend")]
+        [device, "steady"] => ascend_steady(device),
         [device, "capture"] => on_gpu!(device, capture()),
         [device, what @ ("bench" | "kernels"), ref options @ ..] => match BenchArgs::parse(options) {
             Ok(args) => bench(device, what, &args),
@@ -297,6 +300,17 @@ fn goldens<V: Vendor>(ordinal: u32, weights: &[&str]) -> Answer {
 #[cfg(feature = "ascend")]
 fn ascend_goldens(device: &str) -> Answer {
     report_goldens(ascend::goldens(ordinal(device)))
+}
+
+#[cfg(feature = "ascend")]
+fn ascend_steady(device: &str) -> Answer {
+    match ascend::steady(ordinal(device)) {
+        Ok((passed, report)) => (if passed { 0 } else { FAILED }, report),
+        Err(error @ bathysphere::Error::Unavailable(_)) => {
+            (UNAVAILABLE, json!({ "check": "steady", "error": error.to_string() }))
+        }
+        Err(error) => (DEVICE_FAILED, json!({ "check": "steady", "error": error.to_string() })),
+    }
 }
 
 fn report_goldens(outcome: Result<(bool, serde_json::Value), bathysphere::Error>) -> Answer {

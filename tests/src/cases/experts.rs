@@ -9,11 +9,14 @@ use crate::oracle::{Matrix, Oracle, experts};
 
 const HIDDEN: usize = 96;
 const WIDTH: usize = 40;
+/// With which, and [`HIDDEN`], weights fill whole tiles of every device.
+const TILED_WIDTH: usize = 64;
 
 /// One format, number of shared experts and routing.
 #[derive(Debug, Clone)]
 pub struct ExpertsCase {
     format: Format,
+    width: usize,
     num_shared: usize,
     num_experts: usize,
     top_k: usize,
@@ -43,6 +46,7 @@ struct Inputs {
 pub(super) fn cases() -> Vec<ExpertsCase> {
     let base = ExpertsCase {
         format: Format::Bf16,
+        width: WIDTH,
         num_shared: 1,
         num_experts: 8,
         top_k: 2,
@@ -63,6 +67,9 @@ pub(super) fn cases() -> Vec<ExpertsCase> {
     {
         cases.push(ExpertsCase { format: Format::Fp8, routing, top_k, rows, ..base });
     }
+    for (routing, rows) in [(Pattern::Random, 1), (Pattern::EvenOnly, 19), (Pattern::SameForAll, 33)] {
+        cases.push(ExpertsCase { format: Format::Int8, width: TILED_WIDTH, routing, rows, ..base });
+    }
     // More pairs than one block of a GPU sorts.
     cases.push(ExpertsCase { num_shared: 0, rows: 600, ..base });
     for (num_experts, top_k) in [(1, 1), (8, 8), (64, 6)] {
@@ -73,25 +80,30 @@ pub(super) fn cases() -> Vec<ExpertsCase> {
 
 impl ExpertsCase {
     pub(super) fn name(&self) -> String {
-        let Self { format, num_shared, num_experts, top_k, routing, rows } = self;
+        let Self { format, width, num_shared, num_experts, top_k, routing, rows } = self;
+        let width = if *width == WIDTH { String::new() } else { format!(", width {width}") };
         let routing = match routing {
             Pattern::Random => "random",
             Pattern::SameForAll => "same for all",
             Pattern::EvenOnly => "even only",
         };
-        format!("moe_experts/{}/shared {num_shared}/{top_k} of {num_experts}, {routing}/rows {rows}", format.name())
+        format!(
+            "moe_experts/{}/shared {num_shared}/{top_k} of {num_experts}, {routing}{width}/rows {rows}",
+            format.name()
+        )
     }
 
     pub(super) fn tolerance(&self, profile: &Profile) -> Tolerance {
-        Tolerance::of_stages(profile, &stages(self.format, HIDDEN, WIDTH), 2.0)
+        Tolerance::of_stages(profile, &stages(self.format, HIDDEN, self.width), 2.0)
     }
 
     fn inputs(&self, numerics: Numerics) -> Inputs {
         let mut rng = Rng::from_name(&self.name());
-        let routed = (0..self.num_experts).map(|_| TestFfn::random(&mut rng, self.format, HIDDEN, WIDTH)).collect();
+        let routed =
+            (0..self.num_experts).map(|_| TestFfn::random(&mut rng, self.format, HIDDEN, self.width)).collect();
         // Shared experts are one FFN of their common width.
         let shared =
-            (self.num_shared > 0).then(|| TestFfn::random(&mut rng, self.format, HIDDEN, WIDTH * self.num_shared));
+            (self.num_shared > 0).then(|| TestFfn::random(&mut rng, self.format, HIDDEN, self.width * self.num_shared));
         let x = rng.activations(numerics, self.rows * HIDDEN);
         let ids = (0..self.rows).flat_map(|_| self.choose(&mut rng)).collect();
         let weights = (0..self.rows * self.top_k).map(|_| rng.uniform(0.1, 1.5)).collect();

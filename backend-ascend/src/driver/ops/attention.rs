@@ -2,7 +2,8 @@
 
 use std::ptr;
 
-use super::run;
+use super::{repeat, run};
+use crate::driver::arguments::{NO_INTEGERS, NO_TENSOR};
 use crate::driver::descriptor::{View, raw_or_null};
 use crate::driver::{AscendError, Stream};
 
@@ -40,18 +41,16 @@ impl Stream {
     /// Rotates pairs `(x[2i], x[2i + 1])` and keeps their order: `x [T, N, R]`; `cos` and `sin` `[T, 1, R]` hold the value of
     /// each pair twice. All of one type.
     pub(crate) fn rotate(&mut self, x: View, [cos, sin]: [View; 2], out: View) -> Result<(), AscendError> {
-        let context = self.context.clone();
-        let [x, cos, sin, out] = context.libraries().tensors([x, cos, sin, out])?;
-        let interleaved = 1;
-        run!(
+        let interleaved = 1_i64;
+        repeat!(
             self,
             aclnnRotaryPositionEmbedding,
             aclnnRotaryPositionEmbeddingGetWorkspaceSize,
-            x.raw(),
-            cos.raw(),
-            sin.raw(),
+            x,
+            cos,
+            sin,
             interleaved,
-            out.raw()
+            out
         )
     }
 
@@ -63,25 +62,22 @@ impl Stream {
         slots: View,
         [latents, keys]: [View; 2],
     ) -> Result<(), AscendError> {
-        let context = self.context.clone();
-        let [kv_c, k_pe, slots, latents, keys] = context.libraries().tensors([kv_c, k_pe, slots, latents, keys])?;
-        let none = ptr::null();
-        run!(
+        repeat!(
             self,
             aclnnScatterPaKvCache,
             aclnnScatterPaKvCacheGetWorkspaceSize,
-            kv_c.raw(),
-            latents.raw(),
-            slots.raw(),
-            k_pe.raw(),
-            keys.raw(),
-            none,
-            none,
-            none,
-            c"Norm".as_ptr().cast_mut(),
-            c"None".as_ptr().cast_mut(),
-            ptr::null(),
-            ptr::null(),
+            kv_c,
+            latents,
+            slots,
+            k_pe,
+            keys,
+            NO_TENSOR,
+            NO_TENSOR,
+            NO_TENSOR,
+            c"Norm",
+            c"None",
+            NO_INTEGERS,
+            NO_INTEGERS,
         )
     }
 

@@ -1,9 +1,8 @@
 //! Mixture of experts: routers, permutation, grouped products, combination.
 
-use std::ptr;
-
-use super::run;
-use crate::driver::descriptor::{View, raw_or_null};
+use super::repeat;
+use crate::driver::arguments::{Integers, List, NO_INTEGERS, NO_LIST, NO_TENSOR};
+use crate::driver::descriptor::View;
 use crate::driver::{AscendError, Stream};
 
 /// How a router turns logits into a choice.
@@ -42,14 +41,27 @@ pub(crate) struct Routed {
 pub(crate) struct GroupedProduct {
     /// `[M, K]` bf16, or i8 with scales.
     pub(crate) rows: View,
-    /// `[E, K, N]`.
+    /// `[E, K, N]`, a transposed view or in NZ.
     pub(crate) weights: View,
-    /// `[E, N]` bf16 and `[M]` f32: of an i8 product.
+    /// `[E, N]` and `[M]` f32: of an i8 product. The first are bf16, or f32 where the weights are in NZ.
     pub(crate) scales: Option<[View; 2]>,
     /// `[E]` i64, as [`Routed::ends`].
     pub(crate) ends: View,
     /// `[M, N]` bf16.
     pub(crate) out: View,
+}
+
+/// `codes`, `code_scales` = the quantised rows of SwiGlu of `rows[m] weights[e]`, for the rows of each expert.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FusedGateUp {
+    /// `[M, K]` i8 and their scales `[M]` f32.
+    pub(crate) rows: [View; 2],
+    /// `[E, K, 2 I]` i8 in NZ, gate before up, and their scales `[E, 2 I]` f32.
+    pub(crate) weights: [View; 2],
+    /// `[E]` i64, as [`Routed::ends`].
+    pub(crate) ends: View,
+    /// `[M, I]` i8 and their scales `[M]` f32.
+    pub(crate) out: [View; 2],
 }
 
 impl Stream {
@@ -61,16 +73,12 @@ impl Stream {
         (logits, bias): (View, Option<View>),
         (weights, ids, scores): (View, View, Option<View>),
     ) -> Result<(), AscendError> {
-        let context = self.context.clone();
-        let libraries = context.libraries();
-        let [logits, weights, ids] = libraries.tensors([logits, weights, ids])?;
-        let (bias, scores) = (libraries.optional_tensor(bias)?, libraries.optional_tensor(scores)?);
-        run!(
+        repeat!(
             self,
             aclnnMoeGatingTopK,
             aclnnMoeGatingTopKGetWorkspaceSize,
-            logits.raw(),
-            raw_or_null(bias.as_ref()),
+            logits,
+            bias,
             rules.top_k,
             rules.top_k_groups,
             rules.num_groups,
@@ -80,9 +88,9 @@ impl Stream {
             scores.is_some(),
             rules.scaling_factor,
             GATING_EPS,
-            weights.raw(),
-            ids.raw(),
-            raw_or_null(scores.as_ref()),
+            weights,
+            ids,
+            scores,
         )
     }
 
@@ -96,77 +104,82 @@ impl Stream {
         routed: Routed,
     ) -> Result<(), AscendError> {
         let (num_pairs, num_experts) = (routed.rows.dim(0) as i64, num_experts as i64);
-        let quant_mode = if routed.rows.data_type() == x.data_type() { -1 } else { 1 };
-        let context = self.context.clone();
-        let libraries = context.libraries();
-        let [x, ids] = libraries.tensors([x, ids])?;
-        let [rows, row_of_pair, ends, scales] =
-            libraries.tensors([routed.rows, routed.row_of_pair, routed.ends, routed.scales])?;
-        let all_experts = libraries.int_array(&[0, num_experts])?;
-        let (keeps_all, cumulative, gather_rows) = (0, 0, 0);
-        run!(
+        let quant_mode = if routed.rows.data_type() == x.data_type() { -1_i64 } else { 1 };
+        let all_experts = Integers([0, num_experts]);
+        let (no_capacity, keeps_all, cumulative, gather_rows) = (0_i64, 0_i64, 0_i64, 0_i64);
+        repeat!(
             self,
             aclnnMoeInitRoutingV3,
             aclnnMoeInitRoutingV3GetWorkspaceSize,
-            x.raw(),
-            ids.raw(),
-            ptr::null(),
-            ptr::null(),
+            x,
+            ids,
+            NO_TENSOR,
+            NO_TENSOR,
             num_pairs,
-            0,
+            no_capacity,
             num_experts,
             keeps_all,
             cumulative,
             true,
             quant_mode,
-            all_experts.raw(),
+            all_experts,
             gather_rows,
-            rows.raw(),
-            row_of_pair.raw(),
-            ends.raw(),
-            scales.raw(),
+            routed.rows,
+            routed.row_of_pair,
+            routed.ends,
+            routed.scales,
         )
     }
 
     /// As [`GroupedProduct`] says. Rows of no expert are not written.
     pub(crate) fn grouped_product(&mut self, product: GroupedProduct) -> Result<(), AscendError> {
-        let context = self.context.clone();
-        let libraries = context.libraries();
-        let [rows, weights, out] =
-            [product.rows, product.weights, product.out].map(|view| libraries.tensor_list(&[view]));
-        let (rows, weights, out) = (rows?, weights?, out?);
-        let ends = libraries.tensor(product.ends)?;
-        let list = |view| libraries.tensor_list(&[view]);
-        let weight_scales = product.scales.map(|[weights, _]| list(weights)).transpose()?;
-        let row_scales = product.scales.map(|[_, rows]| list(rows)).transpose()?;
-        let raw_or_null = |list: &Option<crate::driver::descriptor::TensorList<'_>>| {
-            list.as_ref().map_or(ptr::null_mut(), |list| list.raw())
-        };
-        let (none, one_tensor, by_rows, cumulative, no_activation) = (ptr::null_mut(), 3, 0, 0, 0);
-        run!(
+        let GroupedProduct { rows, weights, scales, ends, out } = product;
+        let (one_tensor, by_rows, cumulative, no_activation) = (3_i64, 0_i64, 0_i64, 0_i64);
+        repeat!(
             self,
             aclnnGroupedMatmulV5,
             aclnnGroupedMatmulV5GetWorkspaceSize,
-            rows.raw(),
-            weights.raw(),
-            none,
-            raw_or_null(&weight_scales),
-            none,
-            none,
-            none,
-            raw_or_null(&row_scales),
-            ends.raw(),
-            none,
-            none,
-            none,
+            List([rows]),
+            List([weights]),
+            NO_LIST,
+            scales.map(|[weights, _]| List([weights])),
+            NO_LIST,
+            NO_LIST,
+            NO_LIST,
+            scales.map(|[_, rows]| List([rows])),
+            ends,
+            NO_LIST,
+            NO_LIST,
+            NO_LIST,
             one_tensor,
             by_rows,
             cumulative,
             no_activation,
-            ptr::null_mut(),
-            out.raw(),
-            none,
-            none,
+            NO_INTEGERS,
+            List([out]),
+            NO_LIST,
+            NO_LIST,
+        )
+    }
+
+    /// As [`FusedGateUp`] says. Rows of no expert are not written.
+    pub(crate) fn grouped_swi_glu(&mut self, fused: FusedGateUp) -> Result<(), AscendError> {
+        let FusedGateUp { rows: [rows, row_scales], weights: [weights, weight_scales], ends, out } = fused;
+        let [codes, code_scales] = out;
+        repeat!(
+            self,
+            aclnnGroupedMatmulSwigluQuantWeightNZ,
+            aclnnGroupedMatmulSwigluQuantWeightNZGetWorkspaceSize,
+            rows,
+            weights,
+            NO_TENSOR,
+            NO_TENSOR,
+            weight_scales,
+            row_scales,
+            ends,
+            codes,
+            code_scales,
+            NO_TENSOR,
         )
     }
 
@@ -179,24 +192,20 @@ impl Stream {
         shared: Option<View>,
         out: View,
     ) -> Result<(), AscendError> {
-        let context = self.context.clone();
-        let libraries = context.libraries();
-        let [rows, row_of_pair, weights, ids, out] = libraries.tensors([rows, row_of_pair, weights, ids, out])?;
-        let shared = libraries.optional_tensor(shared)?;
-        let (none, rows_by_token) = (ptr::null(), 2);
-        run!(
+        let rows_by_token = 2_i64;
+        repeat!(
             self,
             aclnnMoeFinalizeRoutingV2,
             aclnnMoeFinalizeRoutingV2GetWorkspaceSize,
-            rows.raw(),
-            row_of_pair.raw(),
-            raw_or_null(shared.as_ref()),
-            none,
-            none,
-            weights.raw(),
-            ids.raw(),
+            rows,
+            row_of_pair,
+            shared,
+            NO_TENSOR,
+            NO_TENSOR,
+            weights,
+            ids,
             rows_by_token,
-            out.raw(),
+            out,
         )
     }
 }

@@ -1,9 +1,8 @@
 //! The first half of latent attention in fewer operators.
 
-use std::ptr;
-
-use super::run;
-use crate::driver::descriptor::{View, raw_or_null};
+use super::repeat;
+use crate::driver::arguments::NO_TENSOR;
+use crate::driver::descriptor::View;
 use crate::driver::{AscendError, Stream};
 
 /// Norm, rope and cache of latents. Rotated keys are left in the order of halves.
@@ -49,95 +48,82 @@ pub(crate) struct MlaProlog {
 impl Stream {
     /// As [`KeyPart`] says.
     pub(crate) fn write_keys(&mut self, part: KeyPart) -> Result<(), AscendError> {
-        let context = self.context.clone();
-        let libraries = context.libraries();
-        let (gamma, eps) = part.norm;
-        let [kv, gamma, slots] = libraries.tensors([part.kv, gamma, part.slots])?;
-        let [cos, sin] = libraries.tensors(part.angles)?;
-        let [latents, keys] = libraries.tensors(part.cache)?;
-        let [latents_out, keys_out] = libraries.tensors(part.unused)?;
-        let (none, gives_rows) = (ptr::null(), false);
-        run!(
+        let KeyPart { kv, norm: (gamma, eps), angles: [cos, sin], slots, cache: [latents, keys], unused } = part;
+        let ([latents_out, keys_out], gives_rows) = (unused, false);
+        repeat!(
             self,
             aclnnKvRmsNormRopeCache,
             aclnnKvRmsNormRopeCacheGetWorkspaceSize,
-            kv.raw(),
-            gamma.raw(),
-            cos.raw(),
-            sin.raw(),
-            slots.raw(),
-            keys.raw(),
-            latents.raw(),
-            none,
-            none,
-            none,
-            none,
+            kv,
+            gamma,
+            cos,
+            sin,
+            slots,
+            keys,
+            latents,
+            NO_TENSOR,
+            NO_TENSOR,
+            NO_TENSOR,
+            NO_TENSOR,
             f64::from(eps),
-            c"PA_BNSD".as_ptr().cast_mut(),
+            c"PA_BNSD",
             gives_rows,
-            keys_out.raw(),
-            latents_out.raw(),
+            keys_out,
+            latents_out,
         )
     }
 
     /// As [`MlaProlog`] says.
     pub(crate) fn mla_prolog(&mut self, prolog: MlaProlog) -> Result<(), AscendError> {
-        let context = self.context.clone();
-        let libraries = context.libraries();
-        let [(gamma_q, eps_q), (gamma_kv, eps_kv)] = prolog.norms;
-        let [x, w_uk, gamma_q, gamma_kv, slots] =
-            libraries.tensors([prolog.x.0, prolog.w_uk, gamma_q, gamma_kv, prolog.slots])?;
-        let x_scales = libraries.optional_tensor(prolog.x.1)?;
-        let [q_a, q_b, kv_a] = libraries.tensors(prolog.weights)?;
-        let scales = prolog.scales.map(|scales| libraries.tensors(scales)).transpose()?;
-        let scale = |number: usize| raw_or_null(scales.as_ref().map(|scales| &scales[number]));
-        let [cos, sin] = libraries.tensors(prolog.angles)?;
-        let [latents, keys] = libraries.tensors(prolog.cache)?;
-        let [absorbed, rotated] = libraries.tensors(prolog.queries)?;
-        let none = ptr::null();
-        let weights_in_int8 = if scales.is_some() { 2 } else { 0 };
-        let (plain_cache, plain_queries, apart, unused_tile) = (0, 0, 0, 128);
-        run!(
+        let MlaProlog { x: (x, x_scales), weights, scales, w_uk, norms, angles, slots, cache, queries } = prolog;
+        let [(gamma_q, eps_q), (gamma_kv, eps_kv)] = norms;
+        let ([q_a, q_b, kv_a], [cos, sin]) = (weights, angles);
+        let scale = |number: usize| scales.map(|scales| scales[number]);
+        let ([latents, keys], [absorbed, rotated]) = (cache, queries);
+        let weights_in_int8 = if scales.is_some() { 2_i64 } else { 0 };
+        let (plain_cache, plain_queries, apart, unused_tile) = (0_i64, 0_i64, 0_i64, 128_i64);
+        let no_factor = 1.0_f64;
+        repeat!(
             self,
             aclnnMlaPrologV3WeightNz,
             aclnnMlaPrologV3WeightNzGetWorkspaceSize,
-            x.raw(),
-            q_a.raw(),
-            q_b.raw(),
-            w_uk.raw(),
-            kv_a.raw(),
-            gamma_q.raw(),
-            gamma_kv.raw(),
-            sin.raw(),
-            cos.raw(),
-            latents.raw(),
-            keys.raw(),
-            slots.raw(),
-            raw_or_null(x_scales.as_ref()),
+            x,
+            q_a,
+            q_b,
+            w_uk,
+            kv_a,
+            gamma_q,
+            gamma_kv,
+            sin,
+            cos,
+            latents,
+            keys,
+            slots,
+            x_scales,
             scale(0),
             scale(1),
             scale(2),
-            none,
-            none,
-            none,
-            none,
-            none,
+            NO_TENSOR,
+            NO_TENSOR,
+            NO_TENSOR,
+            NO_TENSOR,
+            NO_TENSOR,
             f64::from(eps_q),
             f64::from(eps_kv),
-            c"PA_BSND".as_ptr().cast_mut(),
+            c"PA_BSND",
             weights_in_int8,
             plain_cache,
             plain_queries,
             apart,
             apart,
             unused_tile,
-            1.0,
-            1.0,
-            absorbed.raw(),
-            rotated.raw(),
-            none,
-            none,
-            none,
+            no_factor,
+            no_factor,
+            absorbed,
+            rotated,
+            NO_TENSOR,
+            NO_TENSOR,
+            NO_TENSOR,
         )
     }
 }

@@ -23,6 +23,7 @@ pub struct NnOpBase {
     pub aclCreateScalar:
         unsafe extern "C" fn(value: *mut ::std::os::raw::c_void, dataType: aclDataType) -> *mut aclScalar,
     pub aclDestroyScalar: unsafe extern "C" fn(scalar: *const aclScalar) -> aclnnStatus,
+    pub aclSetAclOpExecutorRepeatable: unsafe extern "C" fn(executor: *mut aclOpExecutor) -> aclnnStatus,
     pub aclDestroyAclOpExecutor: unsafe extern "C" fn(executor: *mut aclOpExecutor) -> aclnnStatus,
 }
 impl NnOpBase {
@@ -47,6 +48,7 @@ impl NnOpBase {
         let aclDestroyIntArray = __library.get(b"aclDestroyIntArray\0").map(|sym| *sym)?;
         let aclCreateScalar = __library.get(b"aclCreateScalar\0").map(|sym| *sym)?;
         let aclDestroyScalar = __library.get(b"aclDestroyScalar\0").map(|sym| *sym)?;
+        let aclSetAclOpExecutorRepeatable = __library.get(b"aclSetAclOpExecutorRepeatable\0").map(|sym| *sym)?;
         let aclDestroyAclOpExecutor = __library.get(b"aclDestroyAclOpExecutor\0").map(|sym| *sym)?;
         Ok(NnOpBase {
             __library,
@@ -58,6 +60,7 @@ impl NnOpBase {
             aclDestroyIntArray,
             aclCreateScalar,
             aclDestroyScalar,
+            aclSetAclOpExecutorRepeatable,
             aclDestroyAclOpExecutor,
         })
     }
@@ -105,6 +108,9 @@ impl NnOpBase {
     }
     pub unsafe fn aclDestroyScalar(&self, scalar: *const aclScalar) -> aclnnStatus {
         (self.aclDestroyScalar)(scalar)
+    }
+    pub unsafe fn aclSetAclOpExecutorRepeatable(&self, executor: *mut aclOpExecutor) -> aclnnStatus {
+        (self.aclSetAclOpExecutorRepeatable)(executor)
     }
     pub unsafe fn aclDestroyAclOpExecutor(&self, executor: *mut aclOpExecutor) -> aclnnStatus {
         (self.aclDestroyAclOpExecutor)(executor)

@@ -409,6 +409,35 @@ pub struct OpApi {
         ) -> aclnnStatus,
         ::libloading::Error,
     >,
+    pub aclnnQuantMatmulWeightNzGetWorkspaceSize: Result<
+        unsafe extern "C" fn(
+            x1: *const aclTensor,
+            x2: *const aclTensor,
+            x1Scale: *const aclTensor,
+            x2Scale: *const aclTensor,
+            yScale: *const aclTensor,
+            x1Offset: *const aclTensor,
+            x2Offset: *const aclTensor,
+            yOffset: *const aclTensor,
+            bias: *const aclTensor,
+            transposeX1: bool,
+            transposeX2: bool,
+            groupSize: i64,
+            out: *mut aclTensor,
+            workspaceSize: *mut u64,
+            executor: *mut *mut aclOpExecutor,
+        ) -> aclnnStatus,
+        ::libloading::Error,
+    >,
+    pub aclnnQuantMatmulWeightNz: Result<
+        unsafe extern "C" fn(
+            workspace: *mut ::std::os::raw::c_void,
+            workspaceSize: u64,
+            executor: *mut aclOpExecutor,
+            stream: aclrtStream,
+        ) -> aclnnStatus,
+        ::libloading::Error,
+    >,
     pub aclnnRotaryPositionEmbeddingGetWorkspaceSize: Result<
         unsafe extern "C" fn(
             x: *const aclTensor,
@@ -728,6 +757,32 @@ pub struct OpApi {
         ) -> aclnnStatus,
         ::libloading::Error,
     >,
+    pub aclnnGroupedMatmulSwigluQuantWeightNZGetWorkspaceSize: Result<
+        unsafe extern "C" fn(
+            x: *const aclTensor,
+            weight: *const aclTensor,
+            bias: *const aclTensor,
+            offset: *const aclTensor,
+            weightScale: *const aclTensor,
+            xScale: *const aclTensor,
+            groupList: *const aclTensor,
+            output: *mut aclTensor,
+            outputScale: *mut aclTensor,
+            outputOffset: *mut aclTensor,
+            workspaceSize: *mut u64,
+            executor: *mut *mut aclOpExecutor,
+        ) -> aclnnStatus,
+        ::libloading::Error,
+    >,
+    pub aclnnGroupedMatmulSwigluQuantWeightNZ: Result<
+        unsafe extern "C" fn(
+            workspace: *mut ::std::os::raw::c_void,
+            workspaceSize: u64,
+            executor: *mut aclOpExecutor,
+            stream: aclrtStream,
+        ) -> aclnnStatus,
+        ::libloading::Error,
+    >,
 }
 impl OpApi {
     pub unsafe fn new<P>(path: P) -> Result<Self, ::libloading::Error>
@@ -784,6 +839,9 @@ impl OpApi {
         let aclnnDynamicQuant = __library.get(b"aclnnDynamicQuant\0").map(|sym| *sym);
         let aclnnQuantMatmulV5GetWorkspaceSize = __library.get(b"aclnnQuantMatmulV5GetWorkspaceSize\0").map(|sym| *sym);
         let aclnnQuantMatmulV5 = __library.get(b"aclnnQuantMatmulV5\0").map(|sym| *sym);
+        let aclnnQuantMatmulWeightNzGetWorkspaceSize =
+            __library.get(b"aclnnQuantMatmulWeightNzGetWorkspaceSize\0").map(|sym| *sym);
+        let aclnnQuantMatmulWeightNz = __library.get(b"aclnnQuantMatmulWeightNz\0").map(|sym| *sym);
         let aclnnRotaryPositionEmbeddingGetWorkspaceSize =
             __library.get(b"aclnnRotaryPositionEmbeddingGetWorkspaceSize\0").map(|sym| *sym);
         let aclnnRotaryPositionEmbedding = __library.get(b"aclnnRotaryPositionEmbedding\0").map(|sym| *sym);
@@ -810,6 +868,10 @@ impl OpApi {
         let aclnnGroupedMatmulV5GetWorkspaceSize =
             __library.get(b"aclnnGroupedMatmulV5GetWorkspaceSize\0").map(|sym| *sym);
         let aclnnGroupedMatmulV5 = __library.get(b"aclnnGroupedMatmulV5\0").map(|sym| *sym);
+        let aclnnGroupedMatmulSwigluQuantWeightNZGetWorkspaceSize =
+            __library.get(b"aclnnGroupedMatmulSwigluQuantWeightNZGetWorkspaceSize\0").map(|sym| *sym);
+        let aclnnGroupedMatmulSwigluQuantWeightNZ =
+            __library.get(b"aclnnGroupedMatmulSwigluQuantWeightNZ\0").map(|sym| *sym);
         Ok(OpApi {
             __library,
             aclnnInplaceCopyGetWorkspaceSize,
@@ -852,6 +914,8 @@ impl OpApi {
             aclnnDynamicQuant,
             aclnnQuantMatmulV5GetWorkspaceSize,
             aclnnQuantMatmulV5,
+            aclnnQuantMatmulWeightNzGetWorkspaceSize,
+            aclnnQuantMatmulWeightNz,
             aclnnRotaryPositionEmbeddingGetWorkspaceSize,
             aclnnRotaryPositionEmbedding,
             aclnnScatterPaKvCacheGetWorkspaceSize,
@@ -870,6 +934,8 @@ impl OpApi {
             aclnnMoeFinalizeRoutingV2,
             aclnnGroupedMatmulV5GetWorkspaceSize,
             aclnnGroupedMatmulV5,
+            aclnnGroupedMatmulSwigluQuantWeightNZGetWorkspaceSize,
+            aclnnGroupedMatmulSwigluQuantWeightNZ,
         })
     }
     pub unsafe fn aclnnInplaceCopyGetWorkspaceSize(
@@ -1482,6 +1548,56 @@ impl OpApi {
             stream,
         )
     }
+    pub unsafe fn aclnnQuantMatmulWeightNzGetWorkspaceSize(
+        &self,
+        x1: *const aclTensor,
+        x2: *const aclTensor,
+        x1Scale: *const aclTensor,
+        x2Scale: *const aclTensor,
+        yScale: *const aclTensor,
+        x1Offset: *const aclTensor,
+        x2Offset: *const aclTensor,
+        yOffset: *const aclTensor,
+        bias: *const aclTensor,
+        transposeX1: bool,
+        transposeX2: bool,
+        groupSize: i64,
+        out: *mut aclTensor,
+        workspaceSize: *mut u64,
+        executor: *mut *mut aclOpExecutor,
+    ) -> aclnnStatus {
+        (self.aclnnQuantMatmulWeightNzGetWorkspaceSize.as_ref().expect("Expected function, got error."))(
+            x1,
+            x2,
+            x1Scale,
+            x2Scale,
+            yScale,
+            x1Offset,
+            x2Offset,
+            yOffset,
+            bias,
+            transposeX1,
+            transposeX2,
+            groupSize,
+            out,
+            workspaceSize,
+            executor,
+        )
+    }
+    pub unsafe fn aclnnQuantMatmulWeightNz(
+        &self,
+        workspace: *mut ::std::os::raw::c_void,
+        workspaceSize: u64,
+        executor: *mut aclOpExecutor,
+        stream: aclrtStream,
+    ) -> aclnnStatus {
+        (self.aclnnQuantMatmulWeightNz.as_ref().expect("Expected function, got error."))(
+            workspace,
+            workspaceSize,
+            executor,
+            stream,
+        )
+    }
     pub unsafe fn aclnnRotaryPositionEmbeddingGetWorkspaceSize(
         &self,
         x: *const aclTensor,
@@ -2042,6 +2158,50 @@ impl OpApi {
         stream: aclrtStream,
     ) -> aclnnStatus {
         (self.aclnnGroupedMatmulV5.as_ref().expect("Expected function, got error."))(
+            workspace,
+            workspaceSize,
+            executor,
+            stream,
+        )
+    }
+    pub unsafe fn aclnnGroupedMatmulSwigluQuantWeightNZGetWorkspaceSize(
+        &self,
+        x: *const aclTensor,
+        weight: *const aclTensor,
+        bias: *const aclTensor,
+        offset: *const aclTensor,
+        weightScale: *const aclTensor,
+        xScale: *const aclTensor,
+        groupList: *const aclTensor,
+        output: *mut aclTensor,
+        outputScale: *mut aclTensor,
+        outputOffset: *mut aclTensor,
+        workspaceSize: *mut u64,
+        executor: *mut *mut aclOpExecutor,
+    ) -> aclnnStatus {
+        (self.aclnnGroupedMatmulSwigluQuantWeightNZGetWorkspaceSize.as_ref().expect("Expected function, got error."))(
+            x,
+            weight,
+            bias,
+            offset,
+            weightScale,
+            xScale,
+            groupList,
+            output,
+            outputScale,
+            outputOffset,
+            workspaceSize,
+            executor,
+        )
+    }
+    pub unsafe fn aclnnGroupedMatmulSwigluQuantWeightNZ(
+        &self,
+        workspace: *mut ::std::os::raw::c_void,
+        workspaceSize: u64,
+        executor: *mut aclOpExecutor,
+        stream: aclrtStream,
+    ) -> aclnnStatus {
+        (self.aclnnGroupedMatmulSwigluQuantWeightNZ.as_ref().expect("Expected function, got error."))(
             workspace,
             workspaceSize,
             executor,

@@ -6,6 +6,8 @@ use emulator_common::config::{Common, Variables, take, variables};
 pub const PREFIX: &str = "ASCEND_EMULATOR";
 /// `a2`, `a3`, or `310p`, which no backend is made for.
 const PRODUCT: &str = "PRODUCT";
+/// `yes`: what was asked for is printed when the process ends.
+const RECORD: &str = "RECORD";
 
 /// A product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,12 +27,13 @@ pub(crate) const PRODUCTS: [Product; 3] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Config {
     pub(crate) product: Product,
+    pub(crate) prints_record: bool,
     pub(crate) common: Common,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { product: PRODUCTS[0], common: Common::default() }
+        Self { product: PRODUCTS[0], prints_record: false, common: Common::default() }
     }
 }
 
@@ -41,12 +44,16 @@ impl Config {
     }
 
     fn parse(variables: &Variables) -> Result<Self, String> {
-        let mut product = PRODUCTS[0];
-        let common = Common::parse(PREFIX, variables, |name, value| {
-            let named = || PRODUCTS.into_iter().find(|product| product.name == value);
-            (name == PRODUCT).then(|| take(named(), &mut product, "a2, a3 or 310p"))
+        let (mut product, mut prints_record) = (PRODUCTS[0], false);
+        let common = Common::parse(PREFIX, variables, |name, value| match name {
+            PRODUCT => {
+                let named = PRODUCTS.into_iter().find(|product| product.name == value);
+                Some(take(named, &mut product, "a2, a3 or 310p"))
+            }
+            RECORD => Some(take((value == "yes").then_some(true), &mut prints_record, "yes")),
+            _ => None,
         })?;
-        Ok(Self { product, common })
+        Ok(Self { product, prints_record, common })
     }
 }
 

@@ -59,6 +59,24 @@ impl Context {
     }
 }
 
+/// What was asked for since the machine was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Record {
+    /// Pieces of device memory.
+    pub(crate) allocations: u64,
+    /// Executors.
+    pub(crate) planned: u64,
+    /// Operators.
+    pub(crate) queued: u64,
+}
+
+impl std::fmt::Display for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { allocations, planned, queued } = self;
+        write!(f, "record: {allocations} allocations, {planned} executors, {queued} operators")
+    }
+}
+
 /// The whole state.
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -68,6 +86,9 @@ pub(crate) struct Machine {
     pub(crate) descriptors: BTreeMap<u64, Descriptor>,
     /// Planned and not yet queued.
     pub(crate) executors: BTreeMap<u64, Executor>,
+    /// The executor that was planned last.
+    pub(crate) last_planned: u64,
+    pub(crate) record: Record,
     leaks: Vec<String>,
     next_handle: u64,
     pub(crate) injection: Injection,
@@ -136,6 +157,8 @@ impl Machine {
             contexts: BTreeMap::new(),
             descriptors: BTreeMap::new(),
             executors: BTreeMap::new(),
+            last_planned: 0,
+            record: Record::default(),
             leaks: Vec::new(),
             next_handle: 1,
             injection: Injection::new(config.common.fault),
@@ -194,7 +217,9 @@ impl Machine {
         if memory.used_bytes().saturating_add(num_bytes as u64) > limit {
             return Err(full());
         }
-        memory.alloc(num_bytes).ok_or_else(full)
+        let address = memory.alloc(num_bytes).ok_or_else(full)?;
+        self.record.allocations += 1;
+        Ok(address)
     }
 
     /// Frees device memory at once: what is queued and uses it fails when it runs.
@@ -225,7 +250,10 @@ impl Machine {
             }
         }
         leaks.extend(self.descriptors.values().map(|descriptor| format!("a descriptor of {}", descriptor.kind())));
-        leaks.extend(self.executors.values().map(|executor| format!("an executor of {}, never queued", executor.name)));
+        leaks.extend(self.executors.values().map(|executor| {
+            let fault = if executor.is_repeatable { "never destroyed" } else { "never queued" };
+            format!("an executor of {}, {fault}", executor.name)
+        }));
         leaks
     }
 }

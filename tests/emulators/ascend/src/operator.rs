@@ -1,6 +1,7 @@
 //! The two-phase protocol: a first function checks and plans, a second one queues what was planned, once.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::abi::status;
 use crate::machine::{Failure, Kind, Machine, Outcome};
@@ -10,10 +11,11 @@ use crate::tensor::{DataType, Descriptor, View};
 /// Every workspace begins at a multiple of this many bytes.
 const ALIGNMENT: u64 = 32;
 
-/// What an operator does when its turn comes; what it answers is what was wrong with the numbers it met.
-pub(crate) type Work = Box<dyn FnOnce() -> Result<(), String> + Send>;
+/// What an operator does when its turn comes, each time; what it answers is what was wrong with the numbers it met.
+pub(crate) type Work = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// What a first function planned.
+#[derive(Clone)]
 pub(crate) struct Executor {
     pub(crate) name: &'static str,
     workspace_bytes: u64,
@@ -21,7 +23,11 @@ pub(crate) struct Executor {
     descriptors: Vec<u64>,
     /// Memory that must still be there when it runs.
     ranges: Vec<Range<u64>>,
-    work: Work,
+    work: Arc<Work>,
+    /// Why it cannot be queued more than once, if so.
+    single_use: Option<&'static str>,
+    /// Stays when it is queued, until it is destroyed.
+    pub(crate) is_repeatable: bool,
 }
 
 impl std::fmt::Debug for Executor {
@@ -34,7 +40,7 @@ impl std::fmt::Debug for Executor {
 pub(crate) struct Launch {
     pub(crate) name: &'static str,
     pub(crate) ranges: Vec<Range<u64>>,
-    pub(crate) work: Work,
+    pub(crate) work: Box<dyn FnOnce() -> Result<(), String> + Send>,
 }
 
 impl std::fmt::Debug for Launch {
@@ -50,6 +56,7 @@ pub(crate) struct Call<'a> {
     inputs: Vec<Range<u64>>,
     outputs: Vec<Range<u64>>,
     workspace_bytes: u64,
+    single_use: Option<&'static str>,
 }
 
 /// What an operator does not take.
@@ -117,6 +124,13 @@ impl Call<'_> {
         Ok(view)
     }
 
+    /// A weight, in NZ or not.
+    pub(crate) fn weight(&mut self, what: &str, handle: u64, takes: &[DataType]) -> Outcome<View> {
+        let view = self.typed(what, handle, takes)?;
+        self.inputs.push(view.range());
+        Ok(view)
+    }
+
     /// An input of one of the types that are taken.
     pub(crate) fn input(&mut self, what: &str, handle: u64, takes: &[DataType]) -> Outcome<View> {
         let view = self.checked(what, handle, takes)?;
@@ -174,7 +188,10 @@ impl Call<'_> {
 
     pub(crate) fn scalar(&mut self, what: &str, handle: u64) -> Outcome<f64> {
         match self.descriptor(what, handle)? {
-            Descriptor::Scalar(value) => Ok(value),
+            Descriptor::Scalar(value) => {
+                self.single_use = Some("it has a scalar, which it may copy to the device itself");
+                Ok(value)
+            }
             other => Err(invalid(format!("{what} is {}, not a scalar", other.kind()))),
         }
     }
@@ -218,17 +235,37 @@ pub(crate) fn plan(
         inputs: Vec::new(),
         outputs: Vec::new(),
         workspace_bytes: 0,
+        single_use: None,
     };
     let work = body(&mut call)?;
     call.check_overlap()?;
-    let Call { descriptors, inputs, outputs, workspace_bytes, .. } = call;
+    let Call { descriptors, inputs, outputs, workspace_bytes, single_use, .. } = call;
     let ranges = inputs.into_iter().chain(outputs).collect();
     let handle = machine.new_handle(Kind::Executor);
-    machine.executors.insert(handle, Executor { name, workspace_bytes, descriptors, ranges, work });
+    let work = Arc::new(work);
+    let executor = Executor { name, workspace_bytes, descriptors, ranges, work, single_use, is_repeatable: false };
+    machine.executors.insert(handle, executor);
+    machine.last_planned = handle;
+    machine.record.planned += 1;
     Ok((workspace_bytes, handle))
 }
 
-/// Runs a second function: the executor is used up, whatever comes of it.
+/// Lets an executor be queued again and again. It must have been planned just now.
+pub(crate) fn make_repeatable(machine: &mut Machine, handle: u64) -> Outcome<()> {
+    let is_last = machine.last_planned == handle;
+    let Some(executor) = machine.executors.get_mut(&handle) else {
+        let message = format!("{handle:#x} is no executor, or one that was used already");
+        return Err(Failure::new(status::NULL_EXECUTOR, message));
+    };
+    require(is_last, || format!("another operator was planned after {}", executor.name))?;
+    if let Some(reason) = executor.single_use {
+        return Err(invalid(format!("{} cannot be repeated: {reason}", executor.name)));
+    }
+    executor.is_repeatable = true;
+    Ok(())
+}
+
+/// Runs a second function: the executor is used up, whatever comes of it, unless it is repeatable.
 pub(crate) fn launch(
     machine: &mut Machine,
     name: &'static str,
@@ -237,10 +274,14 @@ pub(crate) fn launch(
     stream: u64,
 ) -> Outcome<()> {
     machine.context()?.stream(stream)?;
-    let Some(planned) = machine.executors.remove(&executor) else {
+    let Some(planned) = machine.executors.get(&executor) else {
         let message = format!("{executor:#x} is no executor, or one that was used already");
         return Err(Failure::new(status::NULL_EXECUTOR, message));
     };
+    let (planned, is_repeatable) = (planned.clone(), planned.is_repeatable);
+    if !is_repeatable {
+        machine.executors.remove(&executor);
+    }
     require(planned.name == name, || format!("the executor was planned by {}", planned.name))?;
     if let Some(gone) = planned.descriptors.iter().find(|handle| !machine.descriptors.contains_key(handle)) {
         return Err(invalid(format!("descriptor {gone:#x} was destroyed between the two calls")));
@@ -263,7 +304,7 @@ pub(crate) fn launch(
         poison = Some(range.clone());
         ranges.push(range);
     }
-    let work: Work = Box::new(move || {
+    let work = Box::new(move || {
         if let Some(range) = poison {
             // Whoever keeps something in the workspace loses it.
             emulator_common::memory::fill(range.start, 0xff, (range.end - range.start) as usize);
@@ -271,5 +312,6 @@ pub(crate) fn launch(
         (planned.work)()
     });
     machine.context()?.stream(stream)?.queue.push_back(Op::Launch(Launch { name, ranges, work }));
+    machine.record.queued += 1;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::{answer, entries, read_all, write};
 use crate::abi::{FORMAT_ND, FORMAT_NZ, Status};
 use crate::machine::{Kind, Machine, Outcome};
-use crate::operator::{invalid, require};
+use crate::operator::{invalid, make_repeatable, require};
 use crate::tensor::{DataType, Descriptor, View};
 
 /// Most dimensions of a tensor.
@@ -128,6 +128,10 @@ entries! {
 
     fn aclDestroyScalar(machine, scalar: u64) {
         destroy(machine, scalar, |found| matches!(found, Descriptor::Scalar(_))).map(|_| ())
+    }
+
+    fn aclSetAclOpExecutorRepeatable(machine, executor: u64) {
+        make_repeatable(machine, executor)
     }
 
     fn aclDestroyAclOpExecutor(machine, executor: u64) {

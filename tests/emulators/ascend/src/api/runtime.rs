@@ -6,7 +6,7 @@ use emulator_common::exit;
 
 use super::{entries, write};
 use crate::abi::status;
-use crate::machine::{Context, Failure, Kind, Machine, lock, set_current, take_message};
+use crate::machine::{Context, Failure, Kind, lock, set_current, take_message};
 use crate::stream::Stream;
 
 entries! {
@@ -19,7 +19,7 @@ entries! {
         }
         machine.is_initialised = true;
         if !cfg!(test) {
-            exit::report_leaks_at_exit("ascend-emulator", all_leaks);
+            exit::report_leaks_at_exit(NAME, at_exit);
         }
         Ok(())
     }
@@ -82,10 +82,17 @@ entries! {
     }
 }
 
-/// Everything that the process has not given back.
-fn all_leaks() -> Vec<String> {
+/// Who speaks when the process ends.
+const NAME: &str = "ascend-emulator";
+
+/// Prints the record where it is wanted. Gives everything that the process has not given back.
+fn at_exit() -> Vec<String> {
     let machine = lock();
-    machine.ok().and_then(|machine| machine.as_ref().map(Machine::all_leaks)).unwrap_or_default()
+    let Ok(Some(machine)) = machine.as_ref().map(|machine| machine.as_ref()) else { return Vec::new() };
+    if machine.config.prints_record {
+        exit::say(NAME, &machine.record.to_string());
+    }
+    machine.all_leaks()
 }
 
 /// The thread's last message, which is forgotten; null where there is none.

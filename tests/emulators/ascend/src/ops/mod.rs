@@ -4,6 +4,7 @@
 pub(crate) mod attention;
 pub(crate) mod elementwise;
 pub(crate) mod fused_attention;
+pub(crate) mod fused_experts;
 pub(crate) mod moe;
 pub(crate) mod products;
 pub(crate) mod prolog;

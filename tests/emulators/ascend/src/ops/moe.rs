@@ -1,6 +1,6 @@
 //! Mixture of experts: routers, permutation, grouped products, combination.
 
-use super::products::{check_width, integer_product, product, scaled};
+use super::products::{check_width, columns, integer_product, product, scaled};
 use super::{dense, quantise_row, same_shape};
 use crate::api::operators;
 use crate::machine::Outcome;
@@ -9,6 +9,8 @@ use crate::tensor::DataType::{Bf16, F32, I8, I32, I64};
 
 /// Experts of a router, each group filled up to a multiple of 32.
 const MAX_EXPERTS: usize = 2048;
+/// Experts of a grouped product.
+pub(super) const MAX_GROUPS: usize = 1024;
 
 operators! {
     fn aclnnMoeGatingTopK aclnnMoeGatingTopKGetWorkspaceSize(
@@ -31,7 +33,7 @@ operators! {
             same_shape("outOut", &scores.dims, &x.dims)?;
         }
         Ok(Box::new(move || {
-            let bias = bias.map_or_else(|| vec![0.0; x.dims[1]], |bias| bias.floats());
+            let bias = bias.as_ref().map_or_else(|| vec![0.0; x.dims[1]], |bias| bias.floats());
             let (mut all, mut chosen, mut values) = (Vec::new(), Vec::new(), Vec::new());
             for logits in x.floats().chunks(x.dims[1]) {
                 let normed = rules.normed(logits);
@@ -42,7 +44,7 @@ operators! {
             }
             weights.write(&values);
             ids.write_integers(&chosen);
-            if let Some(scores) = scores {
+            if let Some(scores) = &scores {
                 scores.write(&all);
             }
             Ok(())
@@ -120,13 +122,16 @@ operators! {
         require(is_supported, || "this use is not modelled".into())?;
         let [x, weight, out] = [call.only("x", x)?, call.only("weight", weight)?, call.only("out", out)?];
         let x = call.input("x", x, &[Bf16, I8])?;
-        let (weight, out) = (call.input("weight", weight, &[x.data_type])?, call.output("out", out, &[Bf16])?);
+        let weight = call.weight("weight", weight, &[x.data_type])?;
+        let out = call.output("out", out, &[Bf16])?;
+        require(!weight.is_nz || x.data_type == I8, || "bf16 weights in NZ are not modelled".into())?;
         let ends = call.input("groupListOptional", ends, &[I64])?;
         let scales = if x.data_type == I8 {
-            // With scales in f32 the result is f16, so bf16 it is.
+            // Scales in f32 give bf16 with weights in NZ, and f16 otherwise; scales in bf16 give bf16.
+            let taken = if weight.is_nz { F32 } else { Bf16 };
             let [scale, row_scale] =
                 [call.only("scaleOptional", scale)?, call.only("perTokenScaleOptional", row_scale)?];
-            let scale = call.input("scaleOptional", scale, &[Bf16])?;
+            let scale = call.input("scaleOptional", scale, &[taken])?;
             Some((scale, call.input("perTokenScaleOptional", row_scale, &[F32])?))
         } else {
             call.is_null(&[("scaleOptional", scale), ("perTokenScaleOptional", row_scale)])?;
@@ -137,6 +142,9 @@ operators! {
         same_shape("weight", &weight.dims, &[experts, k, n])?;
         same_shape("out", &out.dims, &[m, n])?;
         same_shape("groupListOptional", &ends.dims, &[experts])?;
+        if experts > MAX_GROUPS {
+            return Err(wrong_size(format!("{experts} groups, {MAX_GROUPS} at most are taken")));
+        }
         if let Some((scale, row_scale)) = &scales {
             same_shape("scaleOptional", &scale.dims, &[experts, n])?;
             same_shape("perTokenScaleOptional", &row_scale.dims, &[m])?;
@@ -148,18 +156,13 @@ operators! {
         Ok(Box::new(move || {
             let ends = ends.integers();
             require_ends(&ends, m)?;
-            let weight = weight.transposed();
-            let mut begin = 0;
-            for (expert, end) in ends.into_iter().enumerate().map(|(expert, end)| (expert, end as usize)) {
-                let rows = begin..std::mem::replace(&mut begin, end).max(end);
-                if rows.is_empty() {
-                    continue;
-                }
+            for (expert, rows) in groups(&ends) {
                 let (x, weight) = (part(&x, &rows), part(&weight, &(expert..expert + 1)));
                 let values = match &scales {
-                    None => product(&x.floats(), &weight.floats(), k),
+                    None => product(&x.floats(), &weight.transposed().floats(), k),
                     Some((scale, row_scale)) => {
-                        let sums = integer_product(&x.integers(), &weight.integers(), k);
+                        let weight = if weight.is_nz { columns(&weight) } else { weight.transposed().integers() };
+                        let sums = integer_product(&x.integers(), &weight, k);
                         let columns = part(scale, &(expert..expert + 1)).floats();
                         scaled(&sums, &part(row_scale, &rows).floats(), &columns)
                     }
@@ -196,7 +199,7 @@ operators! {
         Ok(Box::new(move || {
             let (values, weights) = (rows.floats(), weights.floats());
             let places = ids_below(&row_of_pair.integers(), rows.dims[0] as i64)?;
-            let mut sums = x1.map_or_else(|| vec![0.0; num_tokens * width], |x1| x1.floats());
+            let mut sums = x1.as_ref().map_or_else(|| vec![0.0; num_tokens * width], |x1| x1.floats());
             for (pair, (place, weight)) in places.into_iter().zip(weights).enumerate() {
                 let sum = &mut sums[pair / top_k * width..][..width];
                 sum.iter_mut().zip(&values[place * width..]).for_each(|(sum, value)| *sum += weight * value);
@@ -207,12 +210,25 @@ operators! {
     }
 }
 
-/// Rows `range` of the first axis.
-fn part(view: &crate::tensor::View, range: &std::ops::Range<usize>) -> crate::tensor::View {
+/// Rows `range` of the first axis; of a weight in NZ, matrices.
+pub(super) fn part(view: &crate::tensor::View, range: &std::ops::Range<usize>) -> crate::tensor::View {
     let mut part = view.clone();
-    part.offset += range.start * part.strides[0];
     part.dims[0] = range.len();
+    if view.is_nz {
+        let one = view.storage[1..].iter().product::<usize>() as u64 * view.data_type.num_bytes();
+        part.address += range.start as u64 * one;
+        part.storage[0] = range.len();
+    } else {
+        part.offset += range.start * part.strides[0];
+    }
     part
+}
+
+/// Experts that have rows, and which, of the ends of all.
+pub(super) fn groups(ends: &[i64]) -> Vec<(usize, std::ops::Range<usize>)> {
+    let begins = std::iter::once(&0).chain(ends);
+    let rows = begins.zip(ends).map(|(begin, end)| *begin as usize..*end as usize);
+    rows.enumerate().filter(|(_, rows)| !rows.is_empty()).collect()
 }
 
 fn ids_below(ids: &[i64], bound: i64) -> Result<Vec<usize>, String> {
@@ -220,7 +236,7 @@ fn ids_below(ids: &[i64], bound: i64) -> Result<Vec<usize>, String> {
     ids.iter().map(checked).collect()
 }
 
-fn require_ends(ends: &[i64], num_rows: usize) -> Result<(), String> {
+pub(super) fn require_ends(ends: &[i64], num_rows: usize) -> Result<(), String> {
     let rises = ends.windows(2).all(|pair| pair[0] <= pair[1]);
     let within = ends.iter().all(|end| (0..=num_rows as i64).contains(end));
     if rises && within { Ok(()) } else { Err(format!("groupList {ends:?} over {num_rows} rows")) }

@@ -103,6 +103,48 @@ operators! {
     }
 }
 
+operators! {
+    fn aclnnQuantMatmulWeightNz aclnnQuantMatmulWeightNzGetWorkspaceSize(
+        call, a: u64, b: u64, a_scale: u64, b_scale: u64, y_scale: u64, a_offset: u64, b_offset: u64, y_offset: u64,
+        bias: u64, transposes_a: bool, transposes_b: bool, group_size: i64, out: u64,
+    ) {
+        call.is_null(&[
+            ("yScale", y_scale), ("x1Offset", a_offset), ("x2Offset", b_offset), ("yOffset", y_offset), ("bias", bias),
+        ])?;
+        let (a, b) = (call.input("x1", a, &[I8])?, call.nz_input("x2", b, &[I8])?);
+        let (a_scale, b_scale) = (call.input("x1Scale", a_scale, &[F32])?, call.input("x2Scale", b_scale, &[F32])?);
+        let out = call.output("out", out, &[Bf16])?;
+        require(!transposes_a && !transposes_b && group_size == 0, || "this use is not modelled".into())?;
+        require(a.dims.len() == 2 && b.dims.len() == 2, || "matrices only".into())?;
+        for (what, view) in [("x1", &a), ("out", &out)] {
+            dense(what, view)?;
+        }
+        let (m, k, n) = (a.dims[0], a.dims[1], b.dims[1]);
+        if k == 1 || n == 1 {
+            return Err(wrong_size(format!("x2 [{k}, {n}]: NZ has no axes of 1")));
+        }
+        check_width("x1", k)?;
+        check_width("x2", n)?;
+        same_shape("x2", &b.dims, &[k, n])?;
+        same_shape("x1Scale", &a_scale.dims, &[m])?;
+        same_shape("x2Scale", &b_scale.dims, &[n])?;
+        same_shape("out", &out.dims, &[m, n])?;
+        call.needs_workspace(m * n * 4);
+        Ok(Box::new(move || {
+            let sums = integer_product(&a.integers(), &columns(&b), k);
+            out.write(&scaled(&sums, &a_scale.floats(), &b_scale.floats()));
+            Ok(())
+        }))
+    }
+}
+
+/// The columns of a matrix in NZ, `[K, N]`, one after the other.
+pub(super) fn columns(matrix: &View) -> Vec<i64> {
+    let (rows, values) = (matrix.dims[matrix.dims.len() - 2], matrix.integers());
+    let width = values.len() / rows;
+    (0..width).flat_map(|column| (0..rows).map(|row| values[row * width + column]).collect::<Vec<i64>>()).collect()
+}
+
 fn check_product(a: &View, b: &View, out: &View, math: i8, rank: usize) -> Outcome<()> {
     require(math == 0, || format!("cubeMathType {math} is not modelled"))?;
     require(a.data_type == b.data_type, || format!("{:?} times {:?}", a.data_type, b.data_type))?;

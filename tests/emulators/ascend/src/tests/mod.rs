@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod attention;
+mod interface;
 mod memory;
 mod operators;
 mod protocol;
+mod repetition;
+mod rules;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
