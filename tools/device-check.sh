@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Checks a machine with an NVIDIA or an AMD GPU and writes one report: what is right, how fast it is, and what could not be run.
+# Checks a machine with an NVIDIA or an AMD GPU, or an Ascend NPU, and writes one report: what is right, how fast it is, and
+# what could not be run.
 #
-#   tools/device-check.sh [--device cuda:0 | --device rocm:0] [--quick | --tiny] [--only CHECK,CHECK…] [--dir DIR] [--report FILE]
+#   tools/device-check.sh [--device cuda:0 | --device rocm:0 | --device ascend:0] [--quick | --tiny] [--only CHECK,CHECK…] [--dir DIR] [--report FILE]
 #
 #   --quick    one model and fewer repetitions: some minutes
 #   --tiny     sizes for an emulated device; its speeds mean nothing
-#   --only     some of: devices runtime ops goldens generate capture sanitizer kernels bench baseline
+#   --only     some of: devices runtime ops goldens generate capture sanitizer kernels bench baseline; on an NPU devices
+#              points ops operators goldens steady generate
 #   --dir      where random checkpoints of up to 47 GB are written (default: /dev/shm if it has room, or /tmp)
 #   --report   the report, JSON (default: device-check.json)
 #
@@ -62,6 +64,13 @@ smi() {
         rocm:*) case $1 in
             name) rocminfo 2>/dev/null | sed -n 's/^ *Marketing Name: *//p' | grep -v CPU | sort -u | plain || true ;;
             driver_version) cat /sys/module/amdgpu/version /opt/rocm/.info/version 2>/dev/null | plain || true ;;
+        esac ;;
+        ascend:*) case $1 in
+            name) "$program" all devices 2>/dev/null | sed -n "s/^$device: //p" | plain || true ;;
+            driver_version)
+                cat /usr/local/Ascend/driver/version.info "${ASCEND_HOME_PATH:-/nowhere}"/version.cfg 2>/dev/null |
+                    plain || true
+                ;;
         esac ;;
     esac
 }
@@ -139,27 +148,68 @@ baseline() {
     check baseline python3 tools/peers/torch_gemm.py --device "${device##*:}"
 }
 
+# What nobody knows before it has run on an NPU, each by the smallest cases that show it (docs/hardware-status.md, "ascend").
+points() {
+    local number name cases
+    while IFS='|' read -r number name cases; do
+        for case in $cases; do check "point $number $name, $case" "$program" "$device" ops "$case"; done
+    done <<POINTS
+1|attention over the paged cache|mla/bf16/batch
+2|INT8 products, a row of zeros|linear/int8/160x256
+3|grouped products|moe_experts/bf16
+4|fused INT8 experts, packed on the host|moe_experts/int8
+5|choice of experts|moe_gate/bf16
+6|f32 results, strided views|rms_norm argmax
+POINTS
+}
+
+# An NPU has other checks.
+npu() {
+    local check
+    if wanted points; then points; fi
+    if [ "$scale" = tiny ]; then
+        for case in linear/int8/160x256 mla/bf16/batch moe_experts/int8; do run "ops $case" ops "$case"; done
+        if wanted goldens; then not_run goldens "left out by --tiny"; fi
+    else
+        run ops ops
+        run goldens goldens
+    fi
+    run operators operators
+    run steady steady
+    run generate generate
+    for check in runtime capture sanitizer kernels baseline bench; do
+        if wanted "$check"; then not_run "$check" "there is no such check for this device"; fi
+    done
+}
+
 sizes=()
 [ "$scale" = full ] || sizes+=("--$scale")
 
+gpu() {
+    run runtime runtime
+    if [ "$scale" = tiny ]; then
+        for case in linear/fp8/160x256 mla/bf16/padded moe_experts/fp8; do run "ops $case" ops "$case"; done
+        if wanted goldens; then not_run goldens "left out by --tiny"; fi
+    else
+        run ops ops
+        run goldens goldens
+    fi
+    run generate generate
+    run capture capture
+    if wanted sanitizer; then
+        if [ "$scale" = tiny ]; then not_run sanitizer "left out by --tiny"; else sanitizer; fi
+    fi
+    # The same run of the machine for ours and the baseline, so that clocks and heat are shared.
+    run kernels kernels "${sizes[@]}"
+    if wanted baseline; then baseline; fi
+    run bench bench "${sizes[@]}" --dir "$dir"
+}
+
 if wanted devices; then check devices "$program" all devices; fi
-run runtime runtime
-if [ "$scale" = tiny ]; then
-    for case in linear/fp8/160x256 mla/bf16/padded moe_experts/fp8; do run "ops $case" ops "$case"; done
-    if wanted goldens; then not_run goldens "left out by --tiny"; fi
-else
-    run ops ops
-    run goldens goldens
-fi
-run generate generate
-run capture capture
-if wanted sanitizer; then
-    if [ "$scale" = tiny ]; then not_run sanitizer "left out by --tiny"; else sanitizer; fi
-fi
-# The same run of the machine for ours and the baseline, so that clocks and heat are shared.
-run kernels kernels "${sizes[@]}"
-if wanted baseline; then baseline; fi
-run bench bench "${sizes[@]}" --dir "$dir"
+case $device in
+    ascend:*) npu ;;
+    *) gpu ;;
+esac
 
 commit=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 cat >"$report" <<EOF
