@@ -29,9 +29,9 @@ const STEADY_STEPS: usize = 12;
 /// Executors of a step that are planned anew.
 ///
 /// * Fused attention reads the sequences' lengths when it plans, so it is planned in every layer of every step.
-/// * Both sums of a layer, and the comparison in the argmax, have a scalar, which an operator may copy to the device itself;
-///   such executors cannot be repeated.
-const MAX_PLANS: u64 = 3 * NUM_LAYERS + 1;
+/// * The comparison in the argmax has a scalar, which an operator may copy to the device itself; such executors cannot be
+///   repeated. So have sums, where this CANN has none that are one with their norm: two a layer.
+const MAX_PLANS: u64 = NUM_LAYERS + 1;
 
 /// Decodes in bf16 and INT8: whether a steady step allocates nothing and plans nothing that could be repeated, and figures.
 ///

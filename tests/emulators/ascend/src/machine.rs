@@ -1,7 +1,7 @@
 //! The state of the emulated machine: devices, contexts, and who owns what.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -84,6 +84,8 @@ pub(crate) struct Machine {
     pub(crate) is_initialised: bool,
     pub(crate) contexts: BTreeMap<u64, Context>,
     pub(crate) descriptors: BTreeMap<u64, Descriptor>,
+    /// Tensors that belong to lists.
+    pub(crate) listed: BTreeSet<u64>,
     /// Planned and not yet queued.
     pub(crate) executors: BTreeMap<u64, Executor>,
     /// The executor that was planned last.
@@ -156,6 +158,7 @@ impl Machine {
             is_initialised: false,
             contexts: BTreeMap::new(),
             descriptors: BTreeMap::new(),
+            listed: BTreeSet::new(),
             executors: BTreeMap::new(),
             last_planned: 0,
             record: Record::default(),
@@ -174,6 +177,7 @@ impl Machine {
         }
         // It takes everything with it.
         self.descriptors.clear();
+        self.listed.clear();
         self.executors.clear();
         Err(failure)
     }

@@ -24,11 +24,7 @@ fn create(name: &str, body: impl FnOnce(&mut Machine) -> Outcome<Descriptor>) ->
 fn destroy(machine: &mut Machine, handle: u64, is_kind: impl Fn(&Descriptor) -> bool) -> Outcome<Descriptor> {
     let found = machine.descriptors.get(&handle).filter(|found| is_kind(found)).cloned();
     let found = found.ok_or_else(|| invalid(format!("{handle:#x} is no live descriptor of this kind")))?;
-    let owner = machine.descriptors.values().any(|other| match other {
-        Descriptor::TensorList(tensors) => tensors.contains(&handle),
-        Descriptor::Tensor(_) | Descriptor::IntArray(_) | Descriptor::Scalar(_) => false,
-    });
-    require(!owner, || "a tensor that belongs to a list, which destroys it".into())?;
+    require(!machine.listed.contains(&handle), || "a tensor that belongs to a list, which destroys it".into())?;
     machine.descriptors.remove(&handle);
     Ok(found)
 }
@@ -85,6 +81,7 @@ pub(crate) extern "C" fn aclCreateTensorList(tensors: *const u64, count: u64) ->
             let is_tensor = matches!(machine.descriptors.get(handle), Some(Descriptor::Tensor(_)));
             require(is_tensor, || format!("{handle:#x} is no live tensor"))?;
         }
+        machine.listed.extend(&handles);
         Ok(Descriptor::TensorList(handles))
     })
 }
@@ -116,6 +113,7 @@ entries! {
         let list = destroy(machine, list, |found| matches!(found, Descriptor::TensorList(_)))?;
         if let Descriptor::TensorList(tensors) = list {
             tensors.iter().for_each(|tensor| {
+                machine.listed.remove(tensor);
                 machine.descriptors.remove(tensor);
             });
         }
