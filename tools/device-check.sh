@@ -7,7 +7,7 @@
 #   --quick    one model and fewer repetitions: some minutes
 #   --tiny     sizes for an emulated device; its speeds mean nothing
 #   --only     some of: devices runtime ops goldens generate capture sanitizer kernels bench baseline; on an NPU devices
-#              points ops operators goldens steady generate
+#              points ops operators goldens steady random-model generate
 #   --dir      where random checkpoints of up to 47 GB are written (default: /dev/shm if it has room, or /tmp)
 #   --report   the report, JSON (default: device-check.json)
 #
@@ -176,6 +176,7 @@ npu() {
     fi
     run operators operators
     run steady steady
+    [ "$scale" = tiny ] || run random-model random-model
     run generate generate
     for check in runtime capture sanitizer kernels baseline bench; do
         if wanted "$check"; then not_run "$check" "there is no such check for this device"; fi
