@@ -190,7 +190,8 @@ pub(crate) fn data_type(device: &Device, format: WeightFormat) -> Result<DataTyp
 pub(crate) fn packs(device: &Device, format: WeightFormat) -> bool {
     match format {
         WeightFormat::Bf16 => device.fused.bf16_in_nz,
-        WeightFormat::Int8Channel | WeightFormat::F32 | WeightFormat::Fp8Block | WeightFormat::Int4Group => false,
+        WeightFormat::Int8Channel => device.fused.int8_in_nz,
+        WeightFormat::F32 | WeightFormat::Fp8Block | WeightFormat::Int4Group => false,
     }
 }
 
