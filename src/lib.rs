@@ -19,7 +19,7 @@ mod device;
 
 pub use device::{Device, DeviceInfo, DeviceStatus};
 
-pub use engine_core::backend::{Capabilities, DType};
+pub use engine_core::backend::{CacheFormat, Capabilities, DType};
 pub use engine_core::config::ModelConfig;
 pub use engine_core::engine::{
     Chunk, DraftReport, Engine, EngineBuilder, FinishReason, Finished, Generation, LogitChunk, LogitStream, Prompt,

@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 
 use engine_core::backend::{
-    ActTensor, Backend, CacheSpec, Capabilities, DType, Element, ExpertsWeights, FfnWeights, GateSpec, GateWeights,
-    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, NO_TOKEN, PrepareError, Replayed, Routing, StepError, Tensor,
-    Unavailable,
+    ActTensor, Backend, CacheFormat, CacheSpec, Capabilities, DType, Element, ExpertsWeights, FfnWeights, GateSpec,
+    GateWeights, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, NO_TOKEN, PrepareError, Replayed, Requirement, Routing,
+    StepError, Tensor, Unavailable,
 };
 use engine_core::quant::{HostWeight, QuantisedInputs, WeightFormat};
 use half::bf16;
@@ -79,6 +79,7 @@ fn capabilities(device: &Device, free_bytes: u64) -> Capabilities {
         quantised_inputs: QuantisedInputs { fp8: false, int8: device.has_int8 },
         activation: DType::Bf16,
         cache_element_bytes: size_of::<bf16>(),
+        cache_formats: vec![CacheFormat::Native],
         memory_bytes: Some(free_bytes),
         max_cache_layer_bytes: None,
         notes: vec![device.product.into(), "absorbed MLA".into(), attention.into()],
@@ -169,6 +170,7 @@ impl Backend for AscendBackend {
     }
 
     fn latent_cache(&self, spec: &CacheSpec) -> Result<AscendLatentCache, PrepareError> {
+        self.capabilities.check(Requirement::CacheFormat(spec.format))?;
         AscendLatentCache::new(&self.device, spec)
     }
 

@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 
 use engine_core::backend::{
-    ActTensor, Backend, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights, HostBuffer,
-    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, NO_TOKEN, PrepareError, Replayed, Routing, StepError, Tensor,
-    Unsupported,
+    ActTensor, Backend, CacheFormat, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights,
+    HostBuffer, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, NO_TOKEN, PrepareError, Replayed, Requirement, Routing,
+    StepError, Tensor, Unsupported,
 };
 use engine_core::quant::{HostWeight, QuantisedInputs, WeightFormat};
 use engine_core::reference::MlaForm;
@@ -69,6 +69,7 @@ impl CpuBackend {
             quantised_inputs: QuantisedInputs::NONE,
             activation: DType::F32,
             cache_element_bytes: size_of::<f32>(),
+            cache_formats: vec![CacheFormat::Native],
             memory_bytes: device::available_memory(),
             max_cache_layer_bytes: None,
             notes: vec![
@@ -172,6 +173,7 @@ impl Backend for CpuBackend {
     }
 
     fn latent_cache(&self, spec: &CacheSpec) -> Result<LatentCache, PrepareError> {
+        self.capabilities.check(Requirement::CacheFormat(spec.format))?;
         Ok(LatentCache::new(spec)?)
     }
 

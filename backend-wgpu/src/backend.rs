@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use engine_core::backend::{
-    ActTensor, Backend, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights, LayerStep,
-    MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Routing, StepError, Tensor, Unavailable,
+    ActTensor, Backend, CacheFormat, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights,
+    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Requirement, Routing, StepError, Tensor,
+    Unavailable,
 };
 use engine_core::quant::{HostWeight, QuantisedInputs, WeightFormat};
 use engine_core::rope::{DeviceRopeTables, RopeTable};
@@ -95,6 +96,7 @@ fn capabilities(gpu: &Gpu, description: &AdapterDescription, options: &WgpuOptio
         quantised_inputs: QuantisedInputs::NONE,
         activation: DType::F32,
         cache_element_bytes: size_of::<f32>(),
+        cache_formats: vec![CacheFormat::Native],
         memory_bytes: options.memory_limit_bytes,
         max_cache_layer_bytes: Some(gpu.max_binding_bytes()),
         notes: vec![
@@ -192,6 +194,7 @@ impl Backend for WgpuBackend {
     }
 
     fn latent_cache(&self, spec: &CacheSpec) -> Result<LatentCache, PrepareError> {
+        self.capabilities.check(Requirement::CacheFormat(spec.format))?;
         LatentCache::new(&self.gpu, spec)
     }
 

@@ -22,8 +22,10 @@ pub(crate) struct Loaded {
 
 /// What the flags say, before anything is opened.
 pub(crate) fn builder(args: &ModelArgs) -> Result<EngineBuilder<Device>, CliError> {
-    let mut builder =
-        Engine::builder(find(args.model.as_deref())?).device(args.device).precision(args.precision.clone());
+    let mut builder = Engine::builder(find(args.model.as_deref())?)
+        .device(args.device)
+        .precision(args.precision.clone())
+        .kv_cache_dtype(args.kv_cache_dtype);
     if let Some(max_model_len) = args.max_model_len {
         builder = builder.max_model_len(max_model_len);
     }

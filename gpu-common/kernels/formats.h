@@ -101,6 +101,17 @@ GK_DEVICE u32 exact_pair(float low, float high) {
   return float_to_bits(low) >> 16 | (float_to_bits(high) & 0xffff0000u);
 }
 
+// Two floats rounded to bf16, as a word.
+GK_DEVICE u32 rounded_pair(float low, float high) {
+#if defined(__CUDA_ARCH__)
+  u32 word;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  return word;
+#else
+  return pack(to_bf16(low), to_bf16(high));
+#endif
+}
+
 // The four FP8 or INT8 codes of a word as bf16 values, which hold all of them exactly.
 template <Format F>
 GK_DEVICE void exact_bf16(u32 word, u32 (&words)[2]) {

@@ -3,11 +3,11 @@
 //
 // A query row is one token's head; a sequence's rows follow each other, token by token. A block takes 16, 32 or 64 rows
 // of one sequence and a part of its positions, `tile_positions` at a time; the next tile is copied to shared memory while
-// this one is computed with. Each wave has 16 positions of a tile and some of its rows: scores stay in its registers,
-// only the largest of each row goes through shared memory. Then each wave adds to its own columns of the result. If a
-// sequence is split over several blocks, each leaves its unnormalised sum, largest score and sum of weights, and
-// `merge_splits` puts them together.
-#include "mla_attention.h"
+// this one is computed with (mla_keys.h, by format of the cache). Each wave has 16 positions of a tile and some of its rows:
+// scores stay in its registers, only the largest of each row goes through shared memory. Then each wave adds to its own
+// columns of the result. If a sequence is split over several blocks, each leaves its unnormalised sum, largest score and
+// sum of weights, and `merge_splits` puts them together.
+#include "mla_keys.h"
 
 namespace gk {
 
@@ -18,11 +18,9 @@ constexpr u32 COLUMN_TILES = 4;
 // 16-wide tiles of keys that are multiplied without a look at the width.
 constexpr u32 SCORE_COLUMNS = 4;
 
-// The block's shared memory.
+// The block's shared memory beside that of keys.
 struct Tiles {
   bf16* queries;
-  // Two tiles of positions.
-  bf16* keys;
   bf16* weights;
   // Of each 16 positions of a tile and each row: the largest score; at the end, sums of weights.
   float* by_row;
@@ -50,39 +48,29 @@ struct Share {
   bool is_empty;
 };
 
-template <u32 ROW_TILES>
+template <u32 ROW_TILES, class Keys>
 class Attend {
  public:
   static constexpr u32 ROWS = ROW_TILES * TILE, SCORE_TILES = Share<ROW_TILES>::SCORE_TILES;
 
   GK_DEVICE Attend(const Attention& p, const Part& part)
-      : p_(p), part_(part), share_(p), stride_(p.width + PAD), weight_stride_(p.tile_positions + PAD) {
-    Shared shared;
-    tiles_.queries = shared.take<bf16>(ROWS * stride_);
-    tiles_.keys = shared.take<bf16>(2 * p.tile_positions * stride_);
-    tiles_.weights = shared.take<bf16>(ROWS * weight_stride_);
-    tiles_.by_row = shared.take<float>(p.tile_positions / TILE * ROWS);
-    tiles_.visible = shared.take<u32>(ROWS);
+      : p_(p), part_(part), share_(p), stride_(p.width + PAD), weight_stride_(p.tile_positions + PAD), keys_(p, shared_) {
+    tiles_.queries = shared_.take<bf16>(ROWS * stride_);
+    tiles_.weights = shared_.take<bf16>(ROWS * weight_stride_);
+    tiles_.by_row = shared_.take<float>(p.tile_positions / TILE * ROWS);
+    tiles_.visible = shared_.take<u32>(ROWS);
   }
 
   GK_DEVICE void run() {
     clear_all();
     stage_queries(p_, part_, ROWS, tiles_.queries);
-    stage_keys(p_, part_, part_.start, tiles_.keys);
-    copy_async_commit();
+    keys_.start(p_, part_, part_.start);
     if (thread() < ROWS) {
       const u32 seen = part_.context_len + (part_.first_row + thread()) / p_.num_heads + 1;
       tiles_.visible[thread()] = thread() < part_.num_rows ? min(part_.end, seen) : 0;
     }
-    u32 turn = 0;
-    for (u32 first = part_.start; first < part_.end; first += p_.tile_positions, turn ^= 1) {
-      // The tile is there, and nobody reads the one before it any more.
-      copy_async_wait<0>();
-      sync();
-      const bf16* keys = tiles_.keys + turn * p_.tile_positions * stride_;
-      const u32 next = first + p_.tile_positions;
-      if (next < part_.end) stage_keys(p_, part_, next, tiles_.keys + (turn ^ 1) * p_.tile_positions * stride_);
-      copy_async_commit();
+    for (u32 first = part_.start; first < part_.end; first += p_.tile_positions) {
+      const bf16* keys = keys_.next(p_, part_, first + p_.tile_positions);
       TileResult scores[SCORE_TILES];
       if (!share_.is_empty) score(first, keys, scores);
       sync();
@@ -287,6 +275,8 @@ class Attend {
   const Part& part_;
   const Share<ROW_TILES> share_;
   const u32 stride_, weight_stride_;
+  Shared shared_;
+  Keys keys_;
   Tiles tiles_;
   // Of the lane's rows: the largest score so far.
   float largest_[ROW_TILES][LANE_ROWS];
@@ -295,33 +285,36 @@ class Attend {
   TileResult results_[ROW_TILES][COLUMN_TILES];
 };
 
-template <u32 ROW_TILES>
+template <u32 ROW_TILES, class Keys>
 GK_DEVICE void attend(const Attention& p) {
   const Part part = part_of<ROW_TILES * TILE>(p);
   if (part.num_rows == 0) return;
   if (part.start < part.end) {
-    Attend<ROW_TILES>(p, part).run();
+    Attend<ROW_TILES, Keys>(p, part).run();
   } else if (thread() < part.num_rows) {
-    Attend<ROW_TILES>::write_stats(p, part, thread(), neg_infinity(), 0.0f);
+    Attend<ROW_TILES, Keys>::write_stats(p, part, thread(), neg_infinity(), 0.0f);
   }
 }
 
 }  // namespace
 
-#define GK_ATTENTION(name, row_tiles)                                                                              \
-  GK_KERNEL name(const bf16* queries, const bf16* cache, const u32* block_table, const u32* seq_lens,              \
+#define GK_ATTENTION(name, row_tiles, Keys)                                                                        \
+  GK_KERNEL name(const bf16* queries, const u8* cache, const u32* block_table, const u32* seq_lens,                \
                  const u32* query_start_loc, bf16* out, float* partial_sums, float* partial_stats, u32 num_seqs,   \
                  u32 num_heads, u32 padded_rank, u32 width, u32 block_size, u32 max_blocks_per_seq,                \
                  u32 tile_positions, u32 num_splits, u32 min_split_positions, float scale) {                       \
-    attend<row_tiles>(Attention{queries, cache, block_table, seq_lens, query_start_loc, out, partial_sums,         \
-                                partial_stats, num_seqs, num_heads, padded_rank, width, block_size,                \
-                                max_blocks_per_seq, tile_positions, num_splits, min_split_positions, scale});      \
+    attend<row_tiles, Keys>(Attention{queries, cache, block_table, seq_lens, query_start_loc, out, partial_sums,   \
+                                      partial_stats, num_seqs, num_heads, padded_rank, width, block_size,          \
+                                      max_blocks_per_seq, tile_positions, num_splits, min_split_positions, scale});\
   }                                                                                                                \
   GK_EXPORT(name)
 
-GK_ATTENTION(attend_r1, 1)
-GK_ATTENTION(attend_r2, 2)
-GK_ATTENTION(attend_r4, 4)
+GK_ATTENTION(attend_r1, 1, NativeKeys)
+GK_ATTENTION(attend_r2, 2, NativeKeys)
+GK_ATTENTION(attend_r4, 4, NativeKeys)
+GK_ATTENTION(attend_fp8_r1, 1, Fp8Keys)
+GK_ATTENTION(attend_fp8_r2, 2, Fp8Keys)
+GK_ATTENTION(attend_fp8_r4, 4, Fp8Keys)
 
 // One block per query row: puts the splits of a row together. Of a sequence that is shorter than others the last splits
 // are empty: they have a factor of 0, and hold nothing. Shared memory: a float per split and two per wave.

@@ -8,7 +8,7 @@ namespace gk {
 
 struct Attention {
   const bf16* queries;
-  const bf16* cache;
+  const u8* cache;
   const u32* block_table;
   const u32* seq_lens;
   const u32* query_start_loc;
@@ -85,18 +85,19 @@ GK_DEVICE void stage_queries(const Attention& p, const Part& part, u32 rows, bf1
   }
 }
 
-// Starts copies of a tile of positions, zeros from `part.end` on and never what an unwritten slot holds.
-GK_DEVICE void stage_keys(const Attention& p, const Part& part, u32 first, bf16* to) {
+// Starts copies of a tile of slots to rows of shared memory, zeros from `part.end` on and never what an unwritten slot
+// holds. Slots and `stride`, the bytes from row to row, are multiples of 16 bytes.
+GK_DEVICE void stage_slots(const Attention& p, const Part& part, u32 first, u32 slot_bytes, u8* to, u32 stride) {
   const u32* blocks = p.block_table + u64(part.seq) * p.max_blocks_per_seq;
   for (u32 i = thread() / LANES_PER_POSITION; i < p.tile_positions; i += num_threads() / LANES_PER_POSITION) {
     const u32 position = first + i;
     const bool is_there = position < part.end;
     const u64 slot = is_there ? u64(blocks[position / p.block_size]) * p.block_size + position % p.block_size : 0;
-    const bf16* from = p.cache + slot * p.width;
-    bf16* to_position = to + i * (p.width + PAD);
+    const u8* from = p.cache + slot * slot_bytes;
+    u8* to_position = to + i * stride;
 #pragma unroll 3
-    for (u32 col = thread() % LANES_PER_POSITION * 8; col < p.width; col += LANES_PER_POSITION * 8) {
-      copy_async16_or_zero(to_position + col, from + col, is_there);
+    for (u32 at = thread() % LANES_PER_POSITION * 16; at < slot_bytes; at += LANES_PER_POSITION * 16) {
+      copy_async16_or_zero(to_position + at, from + at, is_there);
     }
   }
 }

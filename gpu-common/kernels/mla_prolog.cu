@@ -1,7 +1,9 @@
 // First half of attention, between its projections: norm and rope of the latent into the cache, rope of the queries.
 //
 // Latents and queries hold Lkv values, zeros up to a multiple of 16, R rotated values, zeros up to a multiple of 16.
+#include "fp8_slot.h"
 #include "norm.h"
+#include "quant.h"
 
 namespace gk {
 
@@ -14,12 +16,13 @@ GK_DEVICE float rotated(const bf16* x, const float* cos, const float* sin, u32 i
   return i % 2 == 0 ? a * cos[pair] - b * sin[pair] : a * sin[pair] + b * cos[pair];
 }
 
+constexpr u32 PAD_SLOT = 0xffffffffu;
+
 }  // namespace
 
 // kv_a [T][Lkv + R] to the tokens' slots of one layer. One block per token; shared memory: a float per wave.
 GK_KERNEL write_latents(const bf16* kv_a, const float* norm, const float* cos, const float* sin, const u32* positions,
                         const u32* slots, bf16* cache, u32 rank, u32 padded_rank, u32 rope_dim, u32 width, float eps) {
-  constexpr u32 PAD_SLOT = 0xffffffffu;
   Shared shared;
   float* partials = shared.take<float>(num_waves());
   const u32 slot = slots[block_x()];
@@ -38,6 +41,41 @@ GK_KERNEL write_latents(const bf16* kv_a, const float* norm, const float* cos, c
   }
 }
 GK_EXPORT(write_latents)
+
+// The same to slots of the FP8 cache. Waves take the groups of 128 in turns; what is quantised has been rounded to bf16.
+GK_KERNEL write_latents_fp8(const bf16* kv_a, const float* norm, const float* cos, const float* sin,
+                            const u32* positions, const u32* slots, u8* cache, u32 rank, u32 padded_rank, u32 rope_dim,
+                            u32 width, float eps) {
+  Shared shared;
+  float* partials = shared.take<float>(num_waves());
+  const u32 slot = slots[block_x()];
+  if (slot == PAD_SLOT) return;
+  const bf16* from = kv_a + u64(block_x()) * (rank + rope_dim);
+  u8* codes = cache + u64(slot) * fp8_slot_bytes(padded_rank, width);
+  float* scales = reinterpret_cast<float*>(codes + padded_rank);
+  bf16* rope = reinterpret_cast<bf16*>(codes + fp8_slot_rope(padded_rank));
+  const float factor = rms_factor(from, rank, eps, partials);
+  for (u32 first = wave() * FP8_BLOCK; first < padded_rank; first += num_waves() * FP8_BLOCK) {
+    float values[GROUP_VALUES];
+#pragma unroll
+    for (u32 i = 0; i < GROUP_VALUES; ++i) {
+      const u32 at = first + i * WAVE + lane();
+      values[i] = at < rank ? to_float(normalised(from[at], factor, norm[at])) : 0.0f;
+    }
+    const float scale = group_scale(values);
+    if (lane() == 0) scales[first / FP8_BLOCK] = scale;
+#pragma unroll
+    for (u32 i = 0; i < GROUP_VALUES; ++i) {
+      const u32 at = first + i * WAVE + lane();
+      if (at < padded_rank) codes[at] = quantised(values[i], scale);
+    }
+  }
+  const u64 angles = u64(positions[block_x()]) * (rope_dim / 2);
+  for (u32 i = thread(); i < width - padded_rank; i += num_threads()) {
+    rope[i] = i < rope_dim ? to_bf16(rotated(from + rank, cos + angles, sin + angles, i)) : bf16{0};
+  }
+}
+GK_EXPORT(write_latents_fp8)
 
 // q [T][N][P + R] to its two parts: `nope` [T][N][padded_nope], filled up with zeros, for the absorption; the rotated
 // rest to `queries` [T][N][width] from column `padded_rank` on. One block per token and head.

@@ -1,5 +1,5 @@
 // Quantisation of activations. Columns past the last one get codes of zero, up to the stride.
-#include "formats.h"
+#include "quant.h"
 
 namespace gk {
 
@@ -12,24 +12,21 @@ GK_KERNEL quantise_fp8(const bf16* x, u8* codes, float* scales, u32 rows, u32 co
   if (at >= rows * num_groups) return;
   const u32 row = at / num_groups, group = at % num_groups, first = group * FP8_BLOCK;
   const bf16* from = x + u64(row) * x_stride + first;
-  constexpr u32 PER_LANE = FP8_BLOCK / WAVE;
-  float values[PER_LANE];
-  float amax = 0.0f;
-  for (u32 i = 0; i < PER_LANE; ++i) {
+  float values[GROUP_VALUES];
+  for (u32 i = 0; i < GROUP_VALUES; ++i) {
     const u32 col = i * WAVE + lane();
     values[i] = first + col < cols ? to_float(from[col]) : 0.0f;
-    amax = max(amax, abs(values[i]));
   }
-  float scale = max(wave_max(amax), 1e-4f) / FP8_MAX;
+  float scale = group_scale(values);
   if (ue8m0 != 0) {
     // By bits, so that exact powers of two stay.
     const u32 bits = float_to_bits(scale);
     if ((bits & 0x7fffffu) != 0) scale = bits_to_float((bits & 0xff800000u) + 0x800000u);
   }
   if (lane() == 0) scales[at] = scale;
-  for (u32 i = 0; i < PER_LANE; ++i) {
+  for (u32 i = 0; i < GROUP_VALUES; ++i) {
     const u32 col = first + i * WAVE + lane();
-    if (col < stride) codes[u64(row) * stride + col] = u8(float_to_e4m3(values[i] / scale));
+    if (col < stride) codes[u64(row) * stride + col] = quantised(values[i], scale);
   }
 }
 GK_EXPORT(quantise_fp8)

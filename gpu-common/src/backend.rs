@@ -1,8 +1,8 @@
 //! [`Backend`] for GPUs: unpacks tensors and hands their addresses to the ops.
 
 use engine_core::backend::{
-    ActTensor, Backend, CacheSpec, Capabilities, DType, Element, ExpertsWeights, FfnWeights, GateSpec, GateWeights,
-    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Routing, StepError, Tensor,
+    ActTensor, Backend, CacheFormat, CacheSpec, Capabilities, DType, Element, ExpertsWeights, FfnWeights, GateSpec,
+    GateWeights, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Routing, StepError, Tensor,
 };
 use engine_core::quant::{HostWeight, WeightFormat};
 use half::bf16;
@@ -88,6 +88,7 @@ fn capabilities<R: GpuRuntime>(device: &Device<R>) -> Capabilities {
         quantised_inputs: device.quantised_inputs(),
         activation: DType::Bf16,
         cache_element_bytes: size_of::<bf16>(),
+        cache_formats: CacheFormat::ALL.into(),
         memory_bytes: Some(info.free_bytes),
         max_cache_layer_bytes: None,
         notes: vec![

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use engine_core::backend::{SequenceStep, StepLimits};
+use engine_core::backend::{CacheFormat, SequenceStep, StepLimits};
 use engine_core::config::ModelConfig;
 use engine_core::quant::PrecisionPolicy;
 use engine_core::runner::{Runner, RunnerOptions, StepOutput, StepRunner, WantedRows};
@@ -119,6 +119,7 @@ impl<R: GpuRuntime> Rig<R> {
             with_mtp: true,
             limits: LIMITS,
             num_blocks: LIMITS.max_num_seqs * LIMITS.max_blocks_per_seq(),
+            cache_format: CacheFormat::Native,
             num_token_ids: None,
         };
         let loaded = ModelConfig::from_dir(&dir)

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use backend_cpu::{CpuBackend, CpuOptions};
 use bathysphere::{Device, Engine, SamplingParams, ScoreOptions};
 use conformance::golden::{load_tiny, model_dir, relative_error};
-use engine_core::backend::{SequenceStep, StepLimits};
+use engine_core::backend::{CacheFormat, SequenceStep, StepLimits};
 use engine_core::config::ModelConfig;
 use engine_core::plan::{MemoryPlan, PlanRequest};
 use engine_core::quant::PrecisionPolicy;
@@ -65,6 +65,7 @@ fn decode_at_the_end(dir: &Path, context_len: usize, mla_form: MlaForm) -> Outco
     let options = RunnerOptions {
         precision: PrecisionPolicy::default(),
         with_mtp: false,
+        cache_format: CacheFormat::Native,
         num_token_ids: None,
         num_blocks: limits.max_blocks_per_seq(),
         limits,

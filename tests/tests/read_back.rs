@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use backend_cpu::{CpuBackend, CpuOptions};
 use conformance::golden::model_dir;
-use engine_core::backend::{ActTensor, Backend, SequenceStep, StepError, StepLimits, Tensor, delegate_backend};
+use engine_core::backend::{
+    ActTensor, Backend, CacheFormat, SequenceStep, StepError, StepLimits, Tensor, delegate_backend,
+};
 use engine_core::config::ModelConfig;
 use engine_core::quant::PrecisionPolicy;
 use engine_core::runner::{Runner, RunnerOptions, StepOutput, StepRunner, WantedRows};
@@ -73,6 +75,7 @@ fn load<B: Backend>(backend: B, dir: &Path) -> Runner<B> {
         with_mtp: true,
         limits,
         num_blocks: 1,
+        cache_format: CacheFormat::Native,
         num_token_ids: Some(NUM_TOKEN_IDS),
     };
     Runner::load(backend, &Checkpoint::open(dir).unwrap(), &config, &options, &mut |_| {}).unwrap()

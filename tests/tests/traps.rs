@@ -10,7 +10,7 @@ use backend_cpu::{CpuBackend, CpuOptions};
 use bathysphere::{Device, Engine, FinishReason, SamplingParams};
 use conformance::golden::relative_error;
 use conformance::oracle::ModelOracle;
-use engine_core::backend::{Backend, SequenceStep, StepLimits};
+use engine_core::backend::{Backend, CacheFormat, SequenceStep, StepLimits};
 use engine_core::config::ModelConfig;
 use engine_core::quant::PrecisionPolicy;
 use engine_core::reference::{Numerics, ReferenceBackend};
@@ -55,8 +55,14 @@ fn checkpoint(config: &Value, format: SynthFormat) -> (TempDir, PathBuf) {
 fn load<B: Backend>(backend: B, dir: &Path, with_mtp: bool) -> Runner<B> {
     let config = ModelConfig::from_dir(dir).unwrap();
     let limits = StepLimits { max_num_batched_tokens: 64, max_num_seqs: 2, max_model_len: 64, block_size: 4 };
-    let options =
-        RunnerOptions { precision: PrecisionPolicy::default(), with_mtp, limits, num_blocks: 16, num_token_ids: None };
+    let options = RunnerOptions {
+        precision: PrecisionPolicy::default(),
+        with_mtp,
+        limits,
+        num_blocks: 16,
+        cache_format: CacheFormat::Native,
+        num_token_ids: None,
+    };
     Runner::load(backend, &Checkpoint::open(dir).unwrap(), &config, &options, &mut |_| {}).unwrap()
 }
 

@@ -10,7 +10,7 @@ use backend_wgpu::{WgpuBackend, WgpuCounts, WgpuOptions};
 use bathysphere::{Device, Engine, SamplingParams};
 use conformance::golden::model_dir;
 use conformance::harness::not_run;
-use engine_core::backend::{Backend, DType, PrepareError, SequenceStep, StepError, StepLimits};
+use engine_core::backend::{Backend, CacheFormat, DType, PrepareError, SequenceStep, StepError, StepLimits};
 use engine_core::config::ModelConfig;
 use engine_core::engine::OpenDevice;
 use engine_core::model::{LoadOptions, Model};
@@ -43,6 +43,7 @@ fn load(backend: WgpuBackend) -> Result<Runner<WgpuBackend>, bathysphere::Error>
     let options = RunnerOptions {
         precision: PrecisionPolicy::default(),
         with_mtp: false,
+        cache_format: CacheFormat::Native,
         num_token_ids: None,
         num_blocks: 8,
         limits: LIMITS,

@@ -4,8 +4,11 @@
 use conformance::cases::{Case, cases};
 use conformance::faulty::{Fault, Faulty, OPS};
 use conformance::harness::{CaseOutcome, Profile, outputs, run_all, run_case, run_selected};
-use engine_core::backend::{Backend, Checked, HostBuffer, NO_TOKEN, StepError, Tensor, Traced, delegate_backend};
-use engine_core::reference::{Numerics, ReferenceBackend};
+use engine_core::backend::{
+    Backend, CacheFormat, CacheSpec, Checked, HostBuffer, LayerStep, MlaPrologIo, NO_TOKEN, PAD_SLOT, PrepareError,
+    StepError, Tensor, Traced, delegate_backend,
+};
+use engine_core::reference::{Numerics, ReferenceBackend, ReferenceCache};
 
 fn reference() -> ReferenceBackend {
     ReferenceBackend::new(Numerics::default())
@@ -93,6 +96,80 @@ fn every_usual_mistake_in_an_argmax_is_found() {
     for (mistake, choose) in mistakes {
         assert!(run(choose).failures().count() > 0, "not found: {mistake}");
     }
+}
+
+/// The reference with a mistake in what its FP8 cache holds.
+struct Caching {
+    inner: ReferenceBackend,
+    rank: usize,
+    /// Given what is stored of `kv_c` in a slot.
+    spoil: fn(&mut [f32]),
+    format: CacheFormat,
+}
+
+impl Backend for Caching {
+    delegate_backend!(
+        inner: ReferenceBackend; types, device, uncaptured, prepare except [latent_cache], ops except [mla_prolog]
+    );
+
+    fn latent_cache(&self, spec: &CacheSpec) -> Result<ReferenceCache, PrepareError> {
+        self.inner.latent_cache(&CacheSpec { format: self.format, ..*spec })
+    }
+
+    fn mla_prolog(
+        &self,
+        stream: &mut <Self as Backend>::Stream,
+        mla: &<Self as Backend>::Mla,
+        step: LayerStep<'_, HostBuffer>,
+        io: MlaPrologIo<'_, Self>,
+    ) -> Result<(), StepError> {
+        let MlaPrologIo { x, cache, queries } = io;
+        self.inner.mla_prolog(stream, mla, step, MlaPrologIo { x, cache, queries })?;
+        let written = step.meta.host().slot_mapping.iter().filter(|slot| **slot != PAD_SLOT);
+        written.for_each(|slot| (self.spoil)(&mut cache.slot_mut(step.layer, *slot as usize)[..self.rank]));
+        Ok(())
+    }
+}
+
+fn amax(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |most, value| value.abs().max(most))
+}
+
+#[test]
+fn every_usual_mistake_in_an_fp8_cache_is_found() {
+    let run = |(case, rank): (&str, usize), format, spoil: fn(&mut [f32])| {
+        let backend = Caching { inner: reference(), rank, spoil, format };
+        run_selected(&backend, &profile(), &format!("mla/fp8-cache/{case}"))
+    };
+    // Latents of one group, of one and a short one, of four.
+    let [one, ragged, four] = [
+        ("bf16/batch/q_lora, 4 heads", 32),
+        ("bf16/chunked/direct q, 3 heads 20/12/28/b", 140),
+        ("bf16/long/direct", 512),
+    ];
+    for cases in [one, ragged, four] {
+        run(cases, CacheFormat::Fp8, |_| {}).assert_passed();
+        let not_found = || panic!("not found over {}", cases.0);
+        // Values that are not rounded at all.
+        run(cases, CacheFormat::Native, |_| {}).failures().next().map_or_else(not_found, |_| ());
+        // Scales of another power.
+        let halved: fn(&mut [f32]) = |kv_c| kv_c.iter_mut().for_each(|value| *value *= 0.5);
+        run(cases, CacheFormat::Fp8, halved).failures().next().map_or_else(not_found, |_| ());
+    }
+    // The scales of the first two groups exchanged: scales go with the largest magnitudes.
+    let exchanged: fn(&mut [f32]) = |kv_c| {
+        let (first, second) = kv_c.split_at_mut(128);
+        let second = &mut second[..12];
+        let ratio = amax(second) / amax(first);
+        first.iter_mut().for_each(|value| *value *= ratio);
+        second.iter_mut().for_each(|value| *value /= ratio);
+    };
+    for cases in [ragged, four] {
+        assert!(run(cases, CacheFormat::Fp8, exchanged).failures().count() > 0, "not found over {}", cases.0);
+    }
+    // A last group that is not stored.
+    let cut: fn(&mut [f32]) = |kv_c| kv_c[128..].fill(0.0);
+    assert!(run(ragged, CacheFormat::Fp8, cut).failures().count() > 0);
 }
 
 #[test]

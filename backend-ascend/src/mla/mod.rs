@@ -81,7 +81,7 @@ impl AscendLatentCache {
 
     /// Both parts of a layer, `[blocks, block size, width]`.
     fn layer(&self, layer: usize) -> [View; 2] {
-        let CacheSpec { num_layers, num_blocks, block_size, kv_lora_rank, qk_rope_head_dim } = self.spec;
+        let CacheSpec { num_layers, num_blocks, block_size, kv_lora_rank, qk_rope_head_dim, .. } = self.spec;
         let part = |memory: &Allocation, width: usize| {
             View::new(memory.address(), DataType::Bf16, [num_layers, num_blocks, block_size, width])
                 .narrowed(0, layer, 1)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use engine_core::backend::{
-    ActTensor, Backend, CacheSpec, FfnWeights, HostBuffer, LayerStep, MlaPrologIo, MlaSpec, MlaWeights,
+    ActTensor, Backend, CacheFormat, CacheSpec, FfnWeights, HostBuffer, LayerStep, MlaPrologIo, MlaSpec, MlaWeights,
     QueryProjection, SequenceStep, StepLimits, StepMeta, Tensor,
 };
 use engine_core::config::{AttentionConfig, RopeConfig};
@@ -184,6 +184,7 @@ impl<'a, B: Backend<Act = f32, Buffer = HostBuffer>> Attention<'a, B> {
             block_size: BLOCK_SIZE,
             kv_lora_rank: spec.dims.kv_lora_rank,
             qk_rope_head_dim: spec.dims.qk_rope_head_dim,
+            format: CacheFormat::Native,
         };
         let limits =
             StepLimits { max_num_batched_tokens: 512, max_num_seqs: 8, max_model_len: 512, block_size: BLOCK_SIZE };

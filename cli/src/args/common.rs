@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bathysphere::{Device, PrecisionPolicy, SamplingParams};
+use bathysphere::{CacheFormat, Device, PrecisionPolicy, SamplingParams};
 use clap::Args;
 
 /// Which model, where, and in which form.
@@ -23,6 +23,12 @@ pub(crate) struct ModelArgs {
     /// Longest window in tokens, prompt and generation together [default: the checkpoint's, or what fits].
     #[arg(long, value_name = "N")]
     pub(crate) max_model_len: Option<usize>,
+    /// Format of the latent cache: auto or fp8.
+    ///
+    /// `auto` is the device's own, without loss. `fp8` holds nearly twice as many tokens in the same memory and costs some
+    /// accuracy; `bathysphere devices` says which devices have it.
+    #[arg(long, value_name = "FORMAT", default_value_t)]
+    pub(crate) kv_cache_dtype: CacheFormat,
 }
 
 /// The text or the ids to work on.

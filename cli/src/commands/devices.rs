@@ -1,6 +1,6 @@
 //! `bathysphere devices`
 
-use bathysphere::{Capabilities, Device, DeviceInfo, DeviceStatus};
+use bathysphere::{CacheFormat, Capabilities, Device, DeviceInfo, DeviceStatus};
 
 use crate::args::DevicesArgs;
 use crate::error::CliError;
@@ -29,6 +29,10 @@ fn available(name: &str, capabilities: &Capabilities) -> String {
         format!("  weights      {} ({})", formats.join(", "), capabilities.quantised_inputs),
         format!("  activations  {:?}", capabilities.activation),
     ];
+    if capabilities.cache_formats != [CacheFormat::Native] {
+        let formats: Vec<String> = capabilities.cache_formats.iter().map(ToString::to_string).collect();
+        lines.push(format!("  cache        {}", formats.join(", ")));
+    }
     if let Some(memory_bytes) = capabilities.memory_bytes {
         lines.push(format!("  memory       {}", output::bytes(memory_bytes)));
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{DType, Unsupported};
+use super::{CacheFormat, DType, Unsupported};
 use crate::quant::{QuantisedInputs, WeightFormat};
 
 /// A device's abilities and limits. Plain data: `devices --json` prints it, `plan` reads it.
@@ -18,8 +18,10 @@ pub struct Capabilities {
     pub quantised_inputs: QuantisedInputs,
     /// Element of activations.
     pub activation: DType,
-    /// Bytes of one value of the latent cache.
+    /// Bytes of one value of the latent cache in the device's own element.
     pub cache_element_bytes: usize,
+    /// Formats the latent cache can have.
+    pub cache_formats: Vec<CacheFormat>,
     /// Memory that weights and cache may take, if known, in bytes.
     pub memory_bytes: Option<u64>,
     /// Largest latent cache of one layer, in bytes, if the device limits it: some bind only so much of a buffer at once.
@@ -33,6 +35,8 @@ pub struct Capabilities {
 pub enum Requirement {
     /// Linear weights of this format.
     WeightFormat(WeightFormat),
+    /// A latent cache of this format.
+    CacheFormat(CacheFormat),
 }
 
 impl Capabilities {
@@ -41,19 +45,29 @@ impl Capabilities {
     /// # Errors
     /// [`Unsupported`] with what the device can do instead.
     pub fn check(&self, requirement: Requirement) -> Result<(), Unsupported> {
-        match requirement {
-            Requirement::WeightFormat(format) => {
-                if self.weight_formats.contains(&format) {
-                    return Ok(());
-                }
-                let known: Vec<String> = self.weight_formats.iter().map(ToString::to_string).collect();
-                Err(Unsupported {
-                    backend: format!("{} ({})", self.backend, self.device),
-                    what: format!("{format} weights"),
-                    reason: format!("its linear ops take {}", known.join(", ")),
-                    action: "choose one of these with precision".into(),
-                })
-            }
+        let (is_met, what, reason, action) = match requirement {
+            Requirement::WeightFormat(format) => (
+                self.weight_formats.contains(&format),
+                format!("{format} weights"),
+                format!("its linear ops take {}", listed(&self.weight_formats)),
+                "choose one of these with precision",
+            ),
+            Requirement::CacheFormat(format) => (
+                self.cache_formats.contains(&format),
+                format!("a latent cache in {format}"),
+                format!("its latent cache can be {}", listed(&self.cache_formats)),
+                "choose one of these with kv_cache_dtype",
+            ),
+        };
+        if is_met {
+            return Ok(());
         }
+        let backend = format!("{} ({})", self.backend, self.device);
+        Err(Unsupported { backend, what, reason, action: action.into() })
     }
+}
+
+fn listed(formats: &[impl ToString]) -> String {
+    let names: Vec<String> = formats.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }

@@ -23,6 +23,7 @@
 //! T tokens of the step, S sequences, N heads, H hidden size, P qk_nope_head_dim, R qk_rope_head_dim, V v_head_dim,
 //! Lq q_lora_rank, Lkv kv_lora_rank, E routed experts, K experts per token. Matrices are `[out, in]`, `y = x Wᵀ`.
 
+mod cache;
 mod capabilities;
 mod checked;
 mod compare;
@@ -34,6 +35,7 @@ mod step;
 mod tensor;
 mod traced;
 
+pub use cache::{CacheFormat, CacheSpec, UnknownCacheFormat};
 pub use capabilities::{Capabilities, Requirement};
 pub use checked::{Checked, CheckedTolerance, Mismatch};
 pub use compare::Comparison;
@@ -41,7 +43,7 @@ pub use compare::Comparison;
 pub use delegate::delegate_backend;
 pub use error::{PrepareError, StepError, Unavailable, Unsupported};
 pub use host_buffer::HostBuffer;
-pub use prepare::{CacheSpec, ExpertsWeights, FfnWeights, GateSpec, GateWeights, MlaSpec, MlaWeights, QueryProjection};
+pub use prepare::{ExpertsWeights, FfnWeights, GateSpec, GateWeights, MlaSpec, MlaWeights, QueryProjection};
 pub use step::{LayerStep, NO_TOKEN, PAD_SLOT, SequenceStep, StepLayout, StepLimits, StepMeta};
 pub use tensor::{DType, Element, Routing, Tensor};
 pub use traced::{OpTiming, OpTimings, Traced};
@@ -164,7 +166,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// Takes a layer's routed and shared experts.
     fn prepare_experts(&self, weights: ExpertsWeights) -> Result<Self::Experts, PrepareError>;
 
-    /// Allocates the paged pool of latent KV.
+    /// Allocates the paged pool of latent KV. Refuses formats that [`Capabilities::cache_formats`] does not list.
     fn latent_cache(&self, spec: &CacheSpec) -> Result<Self::LatentCache, PrepareError>;
 
     /// Allocates the queries of one step of at most `max_num_tokens` tokens.

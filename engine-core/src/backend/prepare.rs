@@ -95,30 +95,3 @@ pub struct ExpertsWeights {
     /// All shared experts as one FFN.
     pub shared: Option<FfnWeights>,
 }
-
-/// The paged pool of latent KV.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CacheSpec {
-    /// Layers, MTP modules included.
-    pub num_layers: usize,
-    /// Blocks in the pool; every layer has all of them.
-    pub num_blocks: usize,
-    /// Slots per block.
-    pub block_size: usize,
-    /// Lkv.
-    pub kv_lora_rank: usize,
-    /// R.
-    pub qk_rope_head_dim: usize,
-}
-
-impl CacheSpec {
-    /// Slots per layer.
-    pub fn num_slots(&self) -> usize {
-        self.num_blocks * self.block_size
-    }
-
-    /// Values per slot.
-    pub fn latent_width(&self) -> usize {
-        self.kv_lora_rank + self.qk_rope_head_dim
-    }
-}

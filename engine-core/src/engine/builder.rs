@@ -9,7 +9,7 @@ use super::options::BuildOptions;
 use super::worker::Worker;
 use super::{Engine, ModelFacts, Shared};
 use crate::Error;
-use crate::backend::{Backend, Capabilities, StepError};
+use crate::backend::{Backend, CacheFormat, Capabilities, PrepareError, StepError};
 use crate::config::ModelConfig;
 use crate::model::LoadProgress;
 use crate::plan::MemoryPlan;
@@ -123,6 +123,15 @@ impl<D> EngineBuilder<D> {
         self
     }
 
+    /// Format of the latent cache. [`CacheFormat::Fp8`] takes a little more than half of a bf16 cache's memory (656 in place
+    /// of 1152 bytes per token and layer at DeepSeek's sizes) and costs accuracy (`docs/numerics.md`). Default: the device's
+    /// own.
+    #[must_use]
+    pub fn kv_cache_dtype(mut self, format: CacheFormat) -> Self {
+        self.options.kv_cache_dtype = format;
+        self
+    }
+
     /// Loads the MTP module, for draft logits. Default false.
     #[must_use]
     pub fn load_mtp(mut self, load: bool) -> Self {
@@ -181,11 +190,12 @@ impl<D: OpenDevice> EngineBuilder<D> {
     /// What the model needs on the chosen device and what fits, before anything is loaded.
     ///
     /// # Errors
-    /// [`Error::Config`], or why the device cannot be opened.
+    /// [`Error::Config`], why the device cannot be opened, or that it lacks the format of the latent cache.
     pub fn plan(&self) -> Result<MemoryPlan, Error> {
         let config = ModelConfig::from_dir(&self.dir)?;
         let capabilities = self.device.capabilities()?;
-        Ok(MemoryPlan::new(&config, &self.options.plan_request(&config, &capabilities)))
+        let request = self.options.plan_request(&config, &capabilities).map_err(PrepareError::from)?;
+        Ok(MemoryPlan::new(&config, &request))
     }
 
     /// Loads the checkpoint onto the device and starts the engine's thread.

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::RequestError;
 use crate::Error;
-use crate::backend::{Capabilities, StepLimits};
+use crate::backend::{CacheFormat, Capabilities, PrepareError, Requirement, StepLimits, Unsupported};
 use crate::cache::DEFAULT_BLOCK_SIZE;
 use crate::config::ModelConfig;
 use crate::plan::{CacheLayer, MemoryPlan, PlanError, PlanRequest, stored_format};
@@ -21,6 +21,7 @@ pub(super) struct BuildOptions {
     pub(super) max_num_batched_tokens: usize,
     pub(super) num_cache_tokens: Option<usize>,
     pub(super) block_size: usize,
+    pub(super) kv_cache_dtype: CacheFormat,
     pub(super) seed: Option<u64>,
 }
 
@@ -34,6 +35,7 @@ impl Default for BuildOptions {
             max_num_batched_tokens: 512,
             num_cache_tokens: None,
             block_size: DEFAULT_BLOCK_SIZE,
+            kv_cache_dtype: CacheFormat::default(),
             seed: None,
         }
     }
@@ -50,12 +52,21 @@ const MAX_CACHE_TOKENS: usize = 1 << 31;
 
 impl BuildOptions {
     /// What is to be planned for: these options on this device, with the model's window unless there is a shorter one.
-    pub(super) fn plan_request(&self, config: &ModelConfig, capabilities: &Capabilities) -> PlanRequest {
-        PlanRequest {
+    ///
+    /// # Errors
+    /// The device's refusal of the cache's format.
+    pub(super) fn plan_request(
+        &self,
+        config: &ModelConfig,
+        capabilities: &Capabilities,
+    ) -> Result<PlanRequest, Unsupported> {
+        capabilities.check(Requirement::CacheFormat(self.kv_cache_dtype))?;
+        Ok(PlanRequest {
             policy: self.precision.clone(),
             stored: stored_format(config),
             with_mtp: self.load_mtp,
             cache_element_bytes: capabilities.cache_element_bytes,
+            cache_format: self.kv_cache_dtype,
             act_element_bytes: capabilities.activation.num_bytes(),
             max_model_len: self.max_model_len.unwrap_or(config.max_position_embeddings),
             max_num_seqs: self.max_num_seqs,
@@ -63,7 +74,7 @@ impl BuildOptions {
             block_size: self.block_size,
             available_bytes: capabilities.memory_bytes,
             max_cache_layer_bytes: capabilities.max_cache_layer_bytes,
-        }
+        })
     }
 
     fn check(&self, config: &ModelConfig, has_mtp: bool) -> Result<(), RequestError> {
@@ -88,7 +99,7 @@ impl BuildOptions {
         has_mtp: bool,
     ) -> Result<RunnerOptions, Error> {
         self.check(config, has_mtp)?;
-        let mut request = self.plan_request(config, capabilities);
+        let mut request = self.plan_request(config, capabilities).map_err(PrepareError::from)?;
         let mut plan = MemoryPlan::new(config, &request);
         let room = CacheRoom::of(&plan);
         let shortest = self.block_size.max(SHORTEST_WINDOW);
@@ -130,6 +141,7 @@ impl BuildOptions {
                 block_size: self.block_size,
             },
             num_blocks: cache_tokens.div_ceil(self.block_size),
+            cache_format: self.kv_cache_dtype,
             num_token_ids: None,
         })
     }
@@ -216,6 +228,22 @@ mod tests {
         assert_eq!(resolve(&odd, &small_layers()), Ok((58_000, 58)), "whole blocks");
     }
 
+    /// What a device cannot do is said before anything is loaded.
+    #[test]
+    fn a_format_of_the_cache_that_the_device_lacks_is_refused() {
+        let options = BuildOptions { kv_cache_dtype: CacheFormat::Fp8, ..BuildOptions::default() };
+        assert_eq!(
+            resolve(&options, &small_layers()).unwrap_err(),
+            "noop (records op calls) cannot run a latent cache in fp8: its latent cache can be auto; choose one of these \
+             with kv_cache_dtype"
+        );
+        let both = Capabilities { cache_formats: CacheFormat::ALL.into(), ..small_layers() };
+        // 128 MiB of 656 bytes a token.
+        assert_eq!(resolve(&options, &both), Ok((163_840, 163_840 / 64)));
+        let longest = options.resolve(&v3(), &both, true).unwrap();
+        assert_eq!(longest.cache_format, CacheFormat::Fp8);
+    }
+
     #[test]
     fn requests_above_the_largest_cache_of_a_layer_name_limit_need_and_way_out() {
         let options = BuildOptions::default();
@@ -242,7 +270,7 @@ mod tests {
     fn defaults_leave_a_tenth_of_the_memory_and_requests_may_take_it() {
         let options = BuildOptions { max_model_len: Some(4096), max_num_seqs: 1000, ..BuildOptions::default() };
         let unlimited = NoopBackend::new().capabilities().clone();
-        let plan = MemoryPlan::new(&v3(), &options.plan_request(&v3(), &unlimited));
+        let plan = MemoryPlan::new(&v3(), &options.plan_request(&v3(), &unlimited).unwrap());
         let memory_bytes = plan.weight_bytes + plan.workspace_bytes + plan.cache_bytes(640_000);
         let device = Capabilities { memory_bytes: Some(memory_bytes), ..unlimited };
         assert_eq!(resolve(&options, &device), Ok((4096, 576_000 / 64)));
@@ -257,7 +285,7 @@ mod tests {
     fn a_window_that_does_not_fit_is_cut() {
         let options = BuildOptions::default();
         let unlimited = NoopBackend::new().capabilities().clone();
-        let plan = MemoryPlan::new(&v3(), &options.plan_request(&v3(), &unlimited));
+        let plan = MemoryPlan::new(&v3(), &options.plan_request(&v3(), &unlimited).unwrap());
         let with_room_for = |tokens| {
             let memory_bytes = plan.weight_bytes + plan.workspace_bytes + plan.cache_bytes(tokens);
             Capabilities { memory_bytes: Some(memory_bytes), ..unlimited.clone() }

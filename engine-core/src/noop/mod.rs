@@ -10,8 +10,8 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::backend::{
-    ActTensor, Backend, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights, LayerStep,
-    MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Routing, StepError, Tensor,
+    ActTensor, Backend, CacheFormat, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights,
+    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Requirement, Routing, StepError, Tensor,
 };
 use crate::quant::{HostWeight, QuantisedInputs, WeightFormat};
 
@@ -58,6 +58,7 @@ impl Default for NoopBackend {
             quantised_inputs: QuantisedInputs::NONE,
             activation: DType::F32,
             cache_element_bytes: size_of::<f32>(),
+            cache_formats: vec![CacheFormat::Native],
             memory_bytes: None,
             max_cache_layer_bytes: None,
             notes: vec!["a test instrument: computes nothing".into()],
@@ -163,8 +164,8 @@ impl Backend for NoopBackend {
         Ok(NoopWeight)
     }
 
-    fn latent_cache(&self, _: &CacheSpec) -> Result<(), PrepareError> {
-        Ok(())
+    fn latent_cache(&self, spec: &CacheSpec) -> Result<(), PrepareError> {
+        Ok(self.capabilities.check(Requirement::CacheFormat(spec.format))?)
     }
 
     fn queries(&self, _: &MlaSpec, _: usize) -> Result<(), PrepareError> {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::PlanRequest;
 use super::display::{bytes, count};
-use crate::config::ModelConfig;
+use crate::config::{AttentionConfig, ModelConfig};
 
 /// Size and limit of the latent cache of one layer.
 #[derive(Debug, Clone, Copy)]
@@ -36,8 +36,11 @@ pub struct CacheLayerExcess {
 impl CacheLayer {
     /// Lkv + R values per token (spec 3.2).
     pub(crate) fn new(config: &ModelConfig, request: &PlanRequest) -> Self {
+        let AttentionConfig { kv_lora_rank, qk_rope_head_dim, .. } = config.attention;
+        let bytes_per_token =
+            request.cache_format.bytes_per_slot(kv_lora_rank, qk_rope_head_dim, request.cache_element_bytes);
         Self {
-            bytes_per_token: (config.attention.latent_width() * request.cache_element_bytes) as u64,
+            bytes_per_token: bytes_per_token as u64,
             block_size: request.block_size.max(1) as u64,
             max_bytes: request.max_cache_layer_bytes,
         }

@@ -15,7 +15,7 @@ impl Display for MemoryPlan {
         let all = self.total_parameters + self.mtp_parameters;
         writeln!(f, "  {:<34}{:>13}{:>14}", "all", parameters(all), bytes(self.weight_bytes))?;
         writeln!(f, "  {:<34}{:>13}", "active per token", parameters(self.active_parameters))?;
-        row(f, "latent cache", "")?;
+        row(f, "latent cache", &self.cache_format.to_string())?;
         row(f, "  per token", &format!("{} B", count(self.cache_bytes_per_token)))?;
         let len = count(self.max_model_len);
         row(f, &format!("  one sequence of {len} tokens"), &bytes(self.cache_bytes(self.max_model_len)))?;

@@ -29,6 +29,7 @@ mod workspace;
 
 use serde::Serialize;
 
+use crate::backend::CacheFormat;
 use crate::cache::DEFAULT_BLOCK_SIZE;
 use crate::config::{ModelConfig, QuantizationConfig};
 use crate::quant::{PrecisionPolicy, WeightFormat};
@@ -47,8 +48,10 @@ pub struct PlanRequest {
     pub stored: WeightFormat,
     /// Load the MTP module too: the first, where the configuration has more.
     pub with_mtp: bool,
-    /// Bytes of one value of the latent cache: 4 for f32, 2 for bf16.
+    /// Bytes of one value of the latent cache in the device's own element: 4 for f32, 2 for bf16.
     pub cache_element_bytes: usize,
+    /// Format of the latent cache.
+    pub cache_format: CacheFormat,
     /// Bytes of one activation: 4 for f32, 2 for bf16.
     pub act_element_bytes: usize,
     /// Longest sequence, in tokens.
@@ -74,6 +77,7 @@ impl PlanRequest {
             stored: stored_format(config),
             with_mtp: config.num_nextn_predict_layers > 0,
             cache_element_bytes: 2,
+            cache_format: CacheFormat::Native,
             act_element_bytes: 2,
             max_model_len: config.max_position_embeddings,
             max_num_seqs: 1,
@@ -109,6 +113,8 @@ pub struct MemoryPlan {
     pub active_parameters: u64,
     /// Parameters of the MTP module, without the embedding and head that it shares with the main model.
     pub mtp_parameters: u64,
+    /// Format of the latent cache.
+    pub cache_format: CacheFormat,
     /// Latent cache of one token over all layers, the MTP module's included when loaded.
     pub cache_bytes_per_token: u64,
     /// Longest sequence planned for, in tokens.
@@ -160,6 +166,7 @@ impl MemoryPlan {
             total_parameters: parameters.total,
             active_parameters: parameters.active,
             mtp_parameters: parameters.mtp,
+            cache_format: request.cache_format,
             cache_bytes_per_token,
             max_model_len: request.max_model_len as u64,
             max_num_seqs: request.max_num_seqs as u64,

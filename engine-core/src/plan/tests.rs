@@ -38,6 +38,26 @@ fn deepseek_v3_caches_70_272_bytes_a_token_and_1_152_more_with_mtp() {
     assert_eq!(plan.cache_bytes(1000), 1000 * 2 * (70_272 + 1_152));
 }
 
+/// Per token 512 codes, four scales and 64 bf16 values in every layer: 656 bytes.
+#[test]
+fn an_fp8_cache_takes_656_bytes_a_token_and_layer() {
+    for (fixture, layers, bf16_bytes) in [
+        (crate::config::fixtures::DEEPSEEK_V3, 61, 70_272),
+        (crate::config::fixtures::DEEPSEEK_V2_LITE, 27, 31_104),
+        (crate::config::fixtures::GLM_4_7_FLASH, 47, 54_144),
+    ] {
+        let config = ModelConfig::from_json(fixture).unwrap();
+        let request = PlanRequest { with_mtp: false, ..PlanRequest::new(&config) };
+        assert_eq!(MemoryPlan::new(&config, &request).cache_bytes_per_token, bf16_bytes);
+        let request = PlanRequest { cache_format: CacheFormat::Fp8, ..request };
+        let plan = MemoryPlan::new(&config, &request);
+        assert_eq!(plan.cache_bytes_per_token, layers * 656);
+        // The device's own element does not matter.
+        let request = PlanRequest { cache_element_bytes: 4, ..request };
+        assert_eq!(MemoryPlan::new(&config, &request).cache_bytes_per_token, plan.cache_bytes_per_token);
+    }
+}
+
 #[test]
 fn a_moe_layer_of_deepseek_v3_takes_eleven_and_a_half_gigabytes_in_fp8() {
     let with_layers = |num_hidden_layers| {

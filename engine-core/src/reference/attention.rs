@@ -1,13 +1,16 @@
 //! Multi-head latent attention (spec 3.2) in both forms.
 
+use half::bf16;
+
 use super::ReferenceBackend;
 use super::dense::{ReferenceLinear, ReferenceNorm};
 use super::math::{axpy, dot, rope, softmax};
 use super::numerics::{MlaForm, Numerics};
 use crate::backend::{
-    CacheSpec, HostBuffer, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PAD_SLOT, QueryProjection, StepError,
-    StepLayout,
+    CacheFormat, CacheSpec, HostBuffer, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PAD_SLOT, QueryProjection,
+    StepError, StepLayout,
 };
+use crate::quant::act;
 
 /// A layer's attention weights.
 #[derive(Debug, Clone)]
@@ -25,7 +28,7 @@ enum Projection {
     LowRank { a: ReferenceLinear, norm: ReferenceNorm, b: ReferenceLinear },
 }
 
-/// Latent KV of all layers, `[layer][slot][Lkv + R]`.
+/// Latent KV of all layers, `[layer][slot][Lkv + R]`: what is left of the values in the cache's format.
 #[derive(Debug, Clone)]
 pub struct ReferenceCache {
     spec: CacheSpec,
@@ -50,9 +53,24 @@ impl ReferenceCache {
         &self.layers[layer][slot * width..][..width]
     }
 
-    fn slot_mut(&mut self, layer: usize, slot: usize) -> &mut [f32] {
+    /// As [`ReferenceCache::slot`], to be written: how a planted fault spoils what is cached.
+    pub fn slot_mut(&mut self, layer: usize, slot: usize) -> &mut [f32] {
         let width = self.spec.latent_width();
         &mut self.layers[layer][slot * width..][..width]
+    }
+
+    /// Replaces a slot's values by what will be read back of them.
+    fn store(&mut self, numerics: Numerics, layer: usize, slot: usize) {
+        let CacheSpec { format, kv_lora_rank, .. } = self.spec;
+        let (kv_c, k_pe) = self.slot_mut(layer, slot).split_at_mut(kv_lora_rank);
+        match format {
+            CacheFormat::Native => {}
+            CacheFormat::Fp8 => {
+                act::fp8_round_trip(kv_c, false);
+                numerics.round(kv_c);
+                k_pe.iter_mut().for_each(|v| *v = bf16::from_f32(*v).to_f32());
+            }
+        }
     }
 }
 
@@ -132,7 +150,7 @@ impl ReferenceMla {
         q
     }
 
-    /// `kv_c` is normalised, `k_pe` is rotated and not normalised.
+    /// `kv_c` is normalised, `k_pe` is rotated and not normalised; then both are rounded to the cache's format.
     fn write_cache(
         &self,
         numerics: Numerics,
@@ -148,13 +166,13 @@ impl ReferenceMla {
             if layout.slot_mapping[t] == PAD_SLOT {
                 continue;
             }
-            let position = layout.positions[t] as usize;
-            let slot = cache.slot_mut(step.layer, layout.slot_mapping[t] as usize);
-            let (kv_c, k_pe) = slot.split_at_mut(rank);
+            let (position, slot) = (layout.positions[t] as usize, layout.slot_mapping[t] as usize);
+            let (kv_c, k_pe) = cache.slot_mut(step.layer, slot).split_at_mut(rank);
             self.kv_a_norm.forward(numerics, &row[..rank], kv_c);
             k_pe.copy_from_slice(&row[rank..]);
             rope(k_pe, self.spec.rope.cos(position), self.spec.rope.sin(position));
             numerics.round(k_pe);
+            cache.store(numerics, step.layer, slot);
         }
     }
 

@@ -20,8 +20,8 @@ pub use numerics::{ActivationRounding, MlaForm, Numerics};
 use std::convert::Infallible;
 
 use crate::backend::{
-    ActTensor, Backend, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights, HostBuffer,
-    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Routing, StepError, Tensor,
+    ActTensor, Backend, CacheFormat, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights,
+    HostBuffer, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Routing, StepError, Tensor,
 };
 use crate::quant::{HostWeight, WeightFormat};
 use math::highest;
@@ -49,6 +49,7 @@ impl ReferenceBackend {
             quantised_inputs: numerics.linears,
             activation: DType::F32,
             cache_element_bytes: size_of::<f32>(),
+            cache_formats: CacheFormat::ALL.into(),
             memory_bytes: None,
             max_cache_layer_bytes: None,
             notes: vec!["slow on purpose: for comparison, not for use".into()],

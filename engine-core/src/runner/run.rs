@@ -7,8 +7,8 @@ use super::pass::{Pass, PassRun};
 use super::{RunnerInfo, StepOutput, StepRunner, WantedRows};
 use crate::Error;
 use crate::backend::{
-    Backend, CacheSpec, Capabilities, NO_TOKEN, PrepareError, Replayed, SequenceStep, StepError, StepLimits, StepMeta,
-    Tensor,
+    Backend, CacheFormat, CacheSpec, Capabilities, NO_TOKEN, PrepareError, Replayed, SequenceStep, StepError,
+    StepLimits, StepMeta, Tensor,
 };
 use crate::config::ModelConfig;
 use crate::model::{LoadOptions, LoadProgress, Model, Observer, Workspace, mla_spec};
@@ -27,6 +27,8 @@ pub struct RunnerOptions {
     pub limits: StepLimits,
     /// Blocks of the latent cache.
     pub num_blocks: usize,
+    /// Format of the latent cache.
+    pub cache_format: CacheFormat,
     /// Ids that stand for a token, from 0 on; `None` for all that the head has.
     pub num_token_ids: Option<usize>,
 }
@@ -82,6 +84,7 @@ impl<B: Backend> Runner<B> {
             block_size: limits.block_size,
             kv_lora_rank: config.attention.kv_lora_rank,
             qk_rope_head_dim: config.attention.qk_rope_head_dim,
+            format: options.cache_format,
         };
         // The workspace only needs the dimensions of attention, not a second rope table.
         let mla = mla_spec(config, 1);

@@ -1,8 +1,8 @@
 //! Second half: attention over the paged latent cache, then W_UV.
 
-use engine_core::backend::{LayerStep, PrepareError, StepError, StepLayout};
+use engine_core::backend::{CacheFormat, LayerStep, PrepareError, StepError, StepLayout};
 
-use super::{GpuLatentCache, GpuMla, GpuQueries, Widths};
+use super::{GpuLatentCache, GpuMla, GpuQueries, Widths, slot_bytes};
 use crate::device::Device;
 use crate::product::{Input, Output, Rows, TILE};
 use crate::runtime::{Arg, GpuRuntime, LaunchShape};
@@ -43,7 +43,11 @@ struct Tiling<K> {
 }
 
 impl<K: Clone + Send + Sync> AttentionKernels<K> {
-    pub(super) fn new<R: GpuRuntime<Kernel = K>>(device: &Device<R>, widths: &Widths) -> Result<Self, PrepareError> {
+    pub(super) fn new<R: GpuRuntime<Kernel = K>>(
+        device: &Device<R>,
+        widths: &Widths,
+        format: CacheFormat,
+    ) -> Result<Self, PrepareError> {
         let num_waves = (widths.padded_rank / TILE).div_ceil(COLUMN_TILES).max(device.waves()).max(2);
         if num_waves > MAX_WAVES {
             return Err(device.unsupported(
@@ -53,14 +57,18 @@ impl<K: Clone + Send + Sync> AttentionKernels<K> {
             ));
         }
         let available = device.info().max_shared_bytes;
+        let name = match format {
+            CacheFormat::Native => "attend",
+            CacheFormat::Fp8 => "attend_fp8",
+        };
         let mut tilings = Vec::new();
         for row_tiles in ROW_TILES {
             let num_rows = row_tiles * TILE;
             let fitting = (1..=MAX_POSITION_TILES.min(num_waves / 2)).rev().map(|tiles| tiles * TILE);
-            let mut fitting = fitting.map(|positions| (positions, shared_bytes(widths, num_rows, positions)));
+            let mut fitting = fitting.map(|positions| (positions, shared_bytes(widths, format, num_rows, positions)));
             let Some((tile_positions, shared_bytes)) = fitting.find(|(_, bytes)| *bytes <= available) else { break };
             tilings.push(Tiling {
-                kernel: device.runtime().kernel("mla_attention", &format!("attend_r{row_tiles}"))?,
+                kernel: device.runtime().kernel("mla_attention", &format!("{name}_r{row_tiles}"))?,
                 num_rows,
                 tile_positions,
                 shared_bytes,
@@ -68,7 +76,7 @@ impl<K: Clone + Send + Sync> AttentionKernels<K> {
             });
         }
         if tilings.is_empty() {
-            let needed = shared_bytes(widths, TILE, TILE);
+            let needed = shared_bytes(widths, format, TILE, TILE);
             return Err(device.unsupported(
                 format!("attention on latents of {} values", widths.rank),
                 format!("it needs {needed} bytes of shared memory, a block has {available}"),
@@ -85,9 +93,15 @@ impl<K: Clone + Send + Sync> AttentionKernels<K> {
     }
 }
 
-/// Queries, two tiles of keys, weights, a float per row and 16 positions, an integer per row.
-fn shared_bytes(widths: &Widths, num_rows: u32, tile_positions: u32) -> u32 {
-    let staged = 2 * (num_rows + 2 * tile_positions) * (widths.latent + PAD);
+/// Queries, a tile of keys in bf16 and one on its way as the cache has it, weights, a float per row and 16 positions, an
+/// integer per row.
+fn shared_bytes(widths: &Widths, format: CacheFormat, num_rows: u32, tile_positions: u32) -> u32 {
+    let row_bytes = 2 * (widths.latent + PAD);
+    let coming_bytes = match format {
+        CacheFormat::Native => row_bytes,
+        CacheFormat::Fp8 => slot_bytes(format, widths.padded_rank, widths.latent - widths.padded_rank),
+    };
+    let staged = num_rows * row_bytes + tile_positions * (row_bytes + coming_bytes);
     staged + 2 * num_rows * (tile_positions + PAD) + 4 * num_rows * (tile_positions / TILE + 1)
 }
 
@@ -132,7 +146,8 @@ impl<R: GpuRuntime> GpuMla<R> {
         let widths = self.widths;
         let stride = widths.num_heads * widths.padded_rank;
         let attended = stream.scratch(device, Slot::Attended, num_rows as usize * stride as usize * 2)?;
-        self.attend(device, stream, step, [queries.memory.address(), cache.layer(step.layer), attended])?;
+        let kernels = &self.cache_kernels(cache).attention;
+        self.attend((device, kernels), stream, step, [queries.memory.address(), cache.layer(step.layer), attended])?;
         let input = Input { address: attended, scales: 0, num_rows, stride };
         let (input_step, output_step) = (widths.padded_rank, widths.v);
         let heads = Rows::Batch { count: widths.num_heads, input_step, output_step };
@@ -143,12 +158,12 @@ impl<R: GpuRuntime> GpuMla<R> {
     /// Weighted sums of latents, `[T, N, padded rank]`.
     fn attend(
         &self,
-        device: &Device<R>,
+        (device, kernels): (&Device<R>, &AttentionKernels<R::Kernel>),
         stream: &mut GpuStream<R>,
         step: LayerStep<'_, R::Buffer>,
         [queries, cache, attended]: [u64; 3],
     ) -> Result<(), StepError> {
-        let (widths, kernels, layout) = (self.widths, &self.attention, step.meta.host());
+        let (widths, layout) = (self.widths, step.meta.host());
         let tiling = kernels.tiling(layout.max_query_len.saturating_mul(widths.num_heads as usize));
         let partition = Partition::new(layout, widths.num_heads, tiling, device.info().num_multiprocessors);
         let num_rows = layout.query_start_loc.last().map_or(0, |end| *end) * widths.num_heads;
@@ -229,21 +244,52 @@ mod tests {
     };
 
     fn tiling(num_rows: u32, tile_positions: u32, blocks_per_multiprocessor: u32) -> Tiling<()> {
-        let shared_bytes = shared_bytes(&WIDTHS, num_rows, tile_positions);
+        let shared_bytes = shared_bytes(&WIDTHS, CacheFormat::Native, num_rows, tile_positions);
         Tiling { kernel: (), num_rows, tile_positions, shared_bytes, blocks_per_multiprocessor }
     }
 
     #[test]
     fn shared_memory_of_devices_is_used() {
-        let largest = |available: u32, num_rows: u32| {
-            let mut tiles = (1..=MAX_POSITION_TILES).rev().map(|tiles| tiles * TILE);
-            tiles.find(|positions| shared_bytes(&WIDTHS, num_rows, *positions) <= available)
+        let largest = |format: CacheFormat, kib: u32| {
+            [16, 32, 64].map(|num_rows| {
+                let mut tiles = (1..=MAX_POSITION_TILES).rev().map(|tiles| tiles * TILE);
+                tiles.find(|positions| shared_bytes(&WIDTHS, format, num_rows, *positions) <= kib << 10)
+            })
         };
-        // Hopper and B200, A100, the other NVIDIA devices, AMD's.
-        assert_eq!([16, 32, 64].map(|rows| largest(227 << 10, rows)), [Some(64), Some(64), Some(48)]);
-        assert_eq!([16, 32, 64].map(|rows| largest(163 << 10, rows)), [Some(48), Some(48), Some(32)]);
-        assert_eq!([16, 32, 64].map(|rows| largest(99 << 10, rows)), [Some(32), Some(16), None]);
-        assert_eq!([16, 32, 64].map(|rows| largest(64 << 10, rows)), [Some(16), None, None]);
+        // Hopper and B200, A100, AMD's gfx950, the other NVIDIA devices, AMD's.
+        let devices = [227, 163, 160, 99, 64];
+        assert_eq!(
+            devices.map(|kib| largest(CacheFormat::Native, kib)),
+            [
+                [Some(64), Some(64), Some(48)],
+                [Some(48), Some(48), Some(32)],
+                [Some(48), Some(48), Some(32)],
+                [Some(32), Some(16), None],
+                [Some(16), None, None],
+            ]
+        );
+        assert_eq!(
+            devices.map(|kib| largest(CacheFormat::Fp8, kib)),
+            [
+                [Some(64), Some(64), Some(64)],
+                [Some(64), Some(64), Some(32)],
+                [Some(64), Some(64), Some(32)],
+                [Some(32), Some(32), None],
+                [Some(16), None, None],
+            ]
+        );
+    }
+
+    /// A tile of slots as they are beside one of bf16 values takes no more than two of bf16 values.
+    #[test]
+    fn an_fp8_cache_takes_no_more_shared_memory() {
+        assert_eq!(slot_bytes(CacheFormat::Fp8, 512, 64), 656);
+        assert_eq!(slot_bytes(CacheFormat::Native, 512, 64), 1152);
+        for (padded_rank, rope) in [(32, 16), (96, 16), (160, 16), (512, 64)] {
+            let widths = Widths { padded_rank, latent: padded_rank + rope, ..WIDTHS };
+            let bytes = |format| shared_bytes(&widths, format, 16, 64);
+            assert!(bytes(CacheFormat::Fp8) <= bytes(CacheFormat::Native), "{padded_rank}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod prolog;
 
 use std::sync::Arc;
 
-use engine_core::backend::{CacheSpec, MlaSpec, MlaWeights, PrepareError, QueryProjection, StepError};
+use engine_core::backend::{CacheFormat, CacheSpec, MlaSpec, MlaWeights, PrepareError, QueryProjection, StepError};
 use engine_core::config::AttentionConfig;
 use engine_core::quant::HostWeight;
 use engine_core::rope::{DeviceRopeTables, RopeTable};
@@ -37,9 +37,33 @@ pub struct GpuMla<R: GpuRuntime> {
     /// `[N][V, Lkv]`.
     w_uv: GpuLinear<R>,
     rope: Arc<RopeMemory<R>>,
-    write_latents: R::Kernel,
     split_queries: R::Kernel,
-    attention: AttentionKernels<R::Kernel>,
+    native_cache: CacheKernels<R::Kernel>,
+    fp8_cache: CacheKernels<R::Kernel>,
+}
+
+/// What writes and reads a cache of one format.
+#[derive(Debug)]
+struct CacheKernels<K> {
+    write_latents: K,
+    attention: AttentionKernels<K>,
+}
+
+impl<K: Clone + Send + Sync> CacheKernels<K> {
+    fn new<R: GpuRuntime<Kernel = K>>(
+        device: &Device<R>,
+        widths: &Widths,
+        format: CacheFormat,
+    ) -> Result<Self, PrepareError> {
+        let write_latents = match format {
+            CacheFormat::Native => "write_latents",
+            CacheFormat::Fp8 => "write_latents_fp8",
+        };
+        Ok(Self {
+            write_latents: device.runtime().kernel("mla_prolog", write_latents)?,
+            attention: AttentionKernels::new(device, widths, format)?,
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -87,22 +111,29 @@ fn latent_part(rank: u32) -> u32 {
     rank.next_multiple_of(ROW_MULTIPLE as u32)
 }
 
-/// Latent KV of all layers: `[layer][slot][latent width]` in bf16.
+/// Bytes of a slot of the cache, whole vectors: bf16 values, or what fp8_slot.h describes.
+fn slot_bytes(format: CacheFormat, padded_rank: u32, padded_rope: u32) -> u32 {
+    let num_bytes = format.bytes_per_slot(padded_rank as usize, padded_rope as usize, size_of::<bf16>());
+    num_bytes.next_multiple_of(16) as u32
+}
+
+/// Latent KV of all layers: `[layer][slot]`, see [`slot_bytes`].
 #[derive(Debug)]
 pub struct GpuLatentCache<R: GpuRuntime> {
     memory: Memory<R>,
     layer_bytes: u64,
+    format: CacheFormat,
 }
 
 impl<R: GpuRuntime> GpuLatentCache<R> {
     pub(crate) fn new(device: &Device<R>, spec: &CacheSpec) -> Result<Self, PrepareError> {
         let rank = device.kernel_size(spec.kv_lora_rank, "a latent")?;
         let rope = device.kernel_size(spec.qk_rope_head_dim, "rotated values")?;
-        let width = (latent_part(rank) + rope.next_multiple_of(TILE)) as usize;
+        let slot_bytes = slot_bytes(spec.format, latent_part(rank), rope.next_multiple_of(TILE)) as usize;
         // Sizes no device has end in an error of the allocation.
-        let layer_bytes = spec.num_blocks.saturating_mul(spec.block_size).saturating_mul(width * 2);
+        let layer_bytes = spec.num_blocks.saturating_mul(spec.block_size).saturating_mul(slot_bytes);
         let memory = device.memory(layer_bytes.saturating_mul(spec.num_layers), "the latent cache")?;
-        Ok(Self { memory, layer_bytes: layer_bytes as u64 })
+        Ok(Self { memory, layer_bytes: layer_bytes as u64, format: spec.format })
     }
 
     fn layer(&self, layer: usize) -> u64 {
@@ -177,10 +208,17 @@ impl<R: GpuRuntime> GpuMla<R> {
             w_uk: GpuLinear::of_matrices(device, w_uk)?,
             w_uv: GpuLinear::of_matrices(device, w_uv)?,
             rope: tables.get(&spec.rope, || RopeMemory::new(device, &spec.rope))?,
-            write_latents: device.runtime().kernel("mla_prolog", "write_latents")?,
             split_queries: device.runtime().kernel("mla_prolog", "split_queries")?,
-            attention: AttentionKernels::new(device, &widths)?,
+            native_cache: CacheKernels::new(device, &widths, CacheFormat::Native)?,
+            fp8_cache: CacheKernels::new(device, &widths, CacheFormat::Fp8)?,
         })
+    }
+
+    fn cache_kernels(&self, cache: &GpuLatentCache<R>) -> &CacheKernels<R::Kernel> {
+        match cache.format {
+            CacheFormat::Native => &self.native_cache,
+            CacheFormat::Fp8 => &self.fp8_cache,
+        }
     }
 }
 

@@ -23,7 +23,8 @@ impl<R: GpuRuntime> GpuMla<R> {
         let positions = runtime.address(step.meta.positions.buffer());
         let slots = runtime.address(step.meta.slot_mapping.buffer());
         let input = self.kv_a.quantised((device, kernels), stream, x, [Slot::Codes, Slot::CodeScales])?;
-        self.write_cache(device, stream, input, [positions, slots, cache.layer(step.layer)])?;
+        let write_latents = &self.cache_kernels(cache).write_latents;
+        self.write_cache((device, write_latents), stream, input, [positions, slots, cache.layer(step.layer)])?;
         let first = match &self.q {
             Projection::Direct(weight) | Projection::LowRank { a: weight, .. } => weight,
         };
@@ -40,7 +41,7 @@ impl<R: GpuRuntime> GpuMla<R> {
     /// [`GpuLinear::quantised`]: crate::linear::GpuLinear::quantised
     fn write_cache(
         &self,
-        device: &Device<R>,
+        (device, write_latents): (&Device<R>, &R::Kernel),
         stream: &mut GpuStream<R>,
         x: Input,
         [positions, slots, layer]: [u64; 3],
@@ -63,7 +64,7 @@ impl<R: GpuRuntime> GpuMla<R> {
             Arg::F32(self.kv_a_norm.eps),
         ];
         let shape = LaunchShape::linear(x.num_rows, device.threads()).with_shared(device.wave_floats(1));
-        device.launch(&mut stream.queue, &self.write_latents, shape, &args)
+        device.launch(&mut stream.queue, write_latents, shape, &args)
     }
 
     /// `[T, N (P + R)]`, before rope; `x` as for `write_cache`.

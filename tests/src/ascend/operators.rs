@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use backend_ascend::AscendBackend;
 use engine_core::backend::{
-    Backend, CacheSpec, ExpertsWeights, FfnWeights, GateSpec, GateWeights, LayerStep, MlaPrologIo, MlaSpec, MlaWeights,
-    QueryProjection, Routing, SequenceStep, StepLimits, StepMeta,
+    Backend, CacheFormat, CacheSpec, ExpertsWeights, FfnWeights, GateSpec, GateWeights, LayerStep, MlaPrologIo,
+    MlaSpec, MlaWeights, QueryProjection, Routing, SequenceStep, StepLimits, StepMeta,
 };
 use engine_core::config::{AttentionConfig, RopeConfig, Router};
 use engine_core::rope::{RopeTable, softmax_scale};
@@ -143,6 +143,7 @@ fn count(rig: &mut Rig<'_, AscendBackend>, sizes: Sizes, format: Format) -> Resu
         block_size: BLOCK_SIZE,
         kv_lora_rank: dims.kv_lora_rank,
         qk_rope_head_dim: dims.qk_rope_head_dim,
+        format: CacheFormat::Native,
     };
     let (mut cache, mut queries) = (backend.latent_cache(&cache_spec)?, backend.queries(&spec, NUM_SEQS)?);
     let limits = StepLimits {

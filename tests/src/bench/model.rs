@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use engine_core::Error;
-use engine_core::backend::{Backend, SequenceStep, StepLimits};
+use engine_core::backend::{Backend, CacheFormat, SequenceStep, StepLimits};
 use engine_core::config::ModelConfig;
 use engine_core::plan::{MemoryPlan, PlanClass, PlanRequest};
 use engine_core::quant::PrecisionPolicy;
@@ -158,6 +158,7 @@ impl<'a, B: Backend> ModelBench<'a, B> {
             with_mtp: false,
             limits,
             num_blocks: limits.max_num_seqs * limits.max_blocks_per_seq(),
+            cache_format: CacheFormat::Native,
             num_token_ids: None,
         };
         let checkpoint = Checkpoint::open(dir)?;

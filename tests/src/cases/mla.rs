@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use engine_core::backend::{
-    Backend, CacheSpec, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, QueryProjection, SequenceStep, StepLimits,
-    StepMeta,
+    Backend, CacheFormat, CacheSpec, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, QueryProjection, SequenceStep,
+    StepLimits, StepMeta,
 };
 use engine_core::config::{AttentionConfig, RopeConfig, YarnConfig};
 use engine_core::reference::Numerics;
@@ -28,6 +28,7 @@ pub struct MlaCase {
     format: Format,
     script: Script,
     block_size: usize,
+    cache: CacheFormat,
 }
 
 const PLAIN: RopeConfig = RopeConfig { theta: 10_000.0, yarn: None };
@@ -85,6 +86,7 @@ pub(super) fn cases() -> Vec<MlaCase> {
         format: Format::Bf16,
         script: script::BATCH,
         block_size: 4,
+        cache: CacheFormat::Native,
     };
     let mut cases = Vec::new();
     for script in script::ALL {
@@ -126,6 +128,23 @@ pub(super) fn cases() -> Vec<MlaCase> {
         let dims = dims(heads, None, DEEPSEEK);
         cases.push(MlaCase { dims, hidden: 64, format, block_size: 16, script, ..base });
     }
+    cases.extend(fp8_cache_cases(&base));
+    cases
+}
+
+/// Every script over an FP8 cache; a short last group, blocks of a slot and of many, the widths of models.
+fn fp8_cache_cases(base: &MlaCase) -> Vec<MlaCase> {
+    let base = MlaCase { cache: CacheFormat::Fp8, ..*base };
+    let mut cases = script::ALL.map(|script| MlaCase { script, ..base }).to_vec();
+    cases.extend([1, 16].map(|block_size| MlaCase { script: script::VERIFY, block_size, ..base }));
+    for (format, script) in [(Format::Bf16, script::CHUNKED), (Format::Fp8, script::VERIFY)] {
+        cases.push(MlaCase { dims: dims(3, None, RAGGED), hidden: 136, format, script, ..base });
+    }
+    for (heads, widths, script) in
+        [(16, DEEPSEEK, script::BATCH), (4, DEEPSEEK, script::LONG), (20, GLM, script::VERIFY)]
+    {
+        cases.push(MlaCase { dims: dims(heads, None, widths), hidden: 128, block_size: 16, script, ..base });
+    }
     cases
 }
 
@@ -157,8 +176,12 @@ impl MlaCase {
             r if r == YARN_STEP => ", step yarn",
             _ => "",
         };
+        let cache = match self.cache {
+            CacheFormat::Native => "",
+            CacheFormat::Fp8 => "fp8-cache/",
+        };
         format!(
-            "mla/{}/{}/{q}, {num_attention_heads} heads {qk_nope_head_dim}/{qk_rope_head_dim}/{v_head_dim}{rope}/blocks \
+            "mla/{cache}{}/{}/{q}, {num_attention_heads} heads {qk_nope_head_dim}/{qk_rope_head_dim}/{v_head_dim}{rope}/blocks \
              of {}",
             self.format.name(),
             self.script.name,
@@ -172,6 +195,9 @@ impl MlaCase {
         stages.extend(q_lora_rank.map(|rank| Stage::linear(self.format, rank)));
         stages.extend([Stage::sum(kv_lora_rank), Stage::linear(self.format, kv_lora_rank)]);
         stages.push(Stage::sum(self.dims.qk_head_dim()));
+        if self.cache == CacheFormat::Fp8 {
+            stages.push(Stage::stored_in_fp8(kv_lora_rank * self.script.min_cached_positions()));
+        }
         // A probability's relative error is its score's absolute one, and scores exceed one.
         Tolerance::of_stages(profile, &stages, 2.0)
     }
@@ -186,7 +212,11 @@ impl MlaCase {
         let low_rank = self.dims.q_lora_rank.map(|rank| (random(rank, self.hidden), random(q_out, rank)));
         let direct = random(q_out, self.hidden);
         let mut norm = |len: usize| -> Vec<f32> { (0..len).map(|_| 1.0 + 0.3 * rng.normal()).collect() };
-        let kv_a_norm = norm(rank);
+        let mut kv_a_norm = norm(rank);
+        if self.cache == CacheFormat::Fp8 {
+            // Groups of different size, so that another group's scale shows.
+            kv_a_norm.iter_mut().enumerate().for_each(|(i, weight)| *weight *= 0.5f32.powi((i / 128) as i32));
+        }
         let (q, queries) = match low_rank {
             Some((a, b)) => {
                 let norm = norm(a.linear.out);
@@ -203,7 +233,16 @@ impl MlaCase {
         let blocks = Blocks::deal(&mut rng, &self.script, self.block_size);
         let weights = MlaWeights { q, kv_a: kv_a.host, kv_a_norm: kv_a_norm.clone(), kv_b: kv_b.host };
         let (kv_a, kv_b) = (kv_a.linear, kv_b.linear);
-        let oracle = MlaOracle { dims: self.dims, rope: self.rope, eps: self.eps, queries, kv_a, kv_a_norm, kv_b };
+        let oracle = MlaOracle {
+            dims: self.dims,
+            rope: self.rope,
+            eps: self.eps,
+            queries,
+            kv_a,
+            kv_a_norm,
+            kv_b,
+            cache: self.cache,
+        };
         Inputs { oracle, weights, sequences, noise, blocks }
     }
 
@@ -236,6 +275,7 @@ impl MlaCase {
             block_size: self.block_size,
             kv_lora_rank: self.dims.kv_lora_rank,
             qk_rope_head_dim: self.dims.qk_rope_head_dim,
+            format: self.cache,
         };
         let max_num_batched_tokens = num_slots.max(self.script.max_num_tokens());
         let limits = StepLimits {

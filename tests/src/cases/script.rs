@@ -87,6 +87,17 @@ impl Script {
         self.steps.iter().map(|step| step.padding).max().unwrap_or(0)
     }
 
+    /// Positions that all sequences of a step have together, in the step with the fewest of them.
+    pub(super) fn min_cached_positions(&self) -> usize {
+        let mut lengths = self.lengths();
+        lengths.fill(0);
+        let positions = self.steps.iter().map(|step| {
+            step.queries.iter().for_each(|(seq, query_len)| lengths[*seq] += query_len);
+            step.queries.iter().map(|(seq, _)| lengths[*seq]).sum()
+        });
+        positions.min().unwrap_or(0)
+    }
+
     /// Tokens of the largest step.
     pub(super) fn max_num_tokens(&self) -> usize {
         self.steps.iter().map(Step::num_tokens).max().unwrap_or(0)

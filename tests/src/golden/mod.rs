@@ -13,7 +13,7 @@ pub use heldout::{HeldoutResult, heldout};
 pub use prompts::{ArgmaxAgreement, argmax_agreement, check_prompts};
 pub use trace::check_trace;
 
-use engine_core::backend::{Backend, StepLimits};
+use engine_core::backend::{Backend, CacheFormat, StepLimits};
 use engine_core::config::ModelConfig;
 use engine_core::quant::PrecisionPolicy;
 use engine_core::runner::{Runner, RunnerOptions};
@@ -56,11 +56,30 @@ pub fn load_tiny<B: Backend>(
     dir: &std::path::Path,
     precision: &PrecisionPolicy,
 ) -> Result<Runner<B>, engine_core::Error> {
+    load_tiny_with_cache(backend, dir, precision, CacheFormat::Native)
+}
+
+/// As [`load_tiny`], with a latent cache of `cache_format`.
+///
+/// # Errors
+/// As the engine reports them.
+pub fn load_tiny_with_cache<B: Backend>(
+    backend: B,
+    dir: &std::path::Path,
+    precision: &PrecisionPolicy,
+    cache_format: CacheFormat,
+) -> Result<Runner<B>, engine_core::Error> {
     let config = ModelConfig::from_dir(dir)?;
     let checkpoint = Checkpoint::open(dir)?;
     let limits = StepLimits { max_num_batched_tokens: 2048, max_num_seqs: 16, max_model_len: 2048, block_size: 64 };
-    let options =
-        RunnerOptions { precision: precision.clone(), with_mtp: true, limits, num_blocks: 128, num_token_ids: None };
+    let options = RunnerOptions {
+        precision: precision.clone(),
+        with_mtp: true,
+        limits,
+        num_blocks: 128,
+        cache_format,
+        num_token_ids: None,
+    };
     Runner::load(backend, &checkpoint, &config, &options, &mut |_| {})
 }
 

@@ -1,6 +1,7 @@
 //! What a backend rounds, and the tolerances that follow from it.
 
 use engine_core::backend::Comparison;
+use engine_core::quant::QuantisedInputs;
 use engine_core::reference::{ActivationRounding, Numerics};
 
 use super::{Format, Measured};
@@ -22,6 +23,10 @@ pub struct Profile {
     /// What the backend is known not to run. A declared refusal that does not happen is a failure.
     pub unsupported: Vec<DeclaredUnsupported>,
 }
+
+/// The cases of an FP8 latent cache, for backends that have none.
+pub const NO_FP8_CACHE: DeclaredUnsupported =
+    DeclaredUnsupported { prefix: "mla/fp8-cache/", reason: "its latent cache is in its own element only" };
 
 /// Cases that a backend is known to refuse.
 #[derive(Debug, Clone, Copy)]
@@ -64,17 +69,24 @@ pub struct Stage {
     pub terms: usize,
     /// Format of the weight, if the stage is a linear.
     pub format: Option<Format>,
+    /// Whether values are quantised because they are stored so, whatever the backend does to activations.
+    pub is_stored: bool,
 }
 
 impl Stage {
     /// A linear with `terms` inputs.
     pub fn linear(format: Format, terms: usize) -> Self {
-        Self { terms, format: Some(format) }
+        Self { terms, format: Some(format), is_stored: false }
     }
 
     /// Any other sum.
     pub fn sum(terms: usize) -> Self {
-        Self { terms, format: None }
+        Self { terms, format: None, is_stored: false }
+    }
+
+    /// `terms` values that are stored in e4m3 and read back together.
+    pub fn stored_in_fp8(terms: usize) -> Self {
+        Self { terms, format: Some(Format::Fp8), is_stored: true }
     }
 
     /// Expected squared error relative to the squared result.
@@ -85,7 +97,8 @@ impl Stage {
     }
 
     fn input_step(self, profile: &Profile) -> Option<f64> {
-        self.format.and_then(|format| format.input_step(profile.numerics.linears))
+        let linears = if self.is_stored { QuantisedInputs::ALL } else { profile.numerics.linears };
+        self.format.and_then(|format| format.input_step(linears))
     }
 }
 
@@ -110,13 +123,16 @@ impl Tolerance {
     /// square root of its length in roundoffs), times `gain` for what amplifies errors on the way.
     pub fn of_stages(profile: &Profile, stages: &[Stage], gain: f64) -> Self {
         let nmse = 4.0 * gain * stages.iter().map(|stage| stage.variance(profile)).sum::<f64>();
-        let terms: usize = stages.iter().map(|stage| stage.terms).sum();
+        let terms: usize = stages.iter().filter(|stage| !stage.is_stored).map(|stage| stage.terms).sum();
         let mut reason = format!("f32 sums of {terms} terms");
         if profile.unit_roundoff > F32_ROUNDOFF {
             reason += &format!(", {} bf16 roundings", 2 * stages.len());
         }
-        if stages.iter().any(|stage| stage.input_step(profile).is_some()) {
+        if stages.iter().any(|stage| !stage.is_stored && stage.input_step(profile).is_some()) {
             reason += ", an input per row one quantisation step off";
+        }
+        if let Some(stage) = stages.iter().find(|stage| stage.is_stored) {
+            reason += &format!(", one of {} stored values a quantisation step off", stage.terms);
         }
         if gain != 1.0 {
             reason += &format!(", amplified {gain:.0} times");

@@ -1,10 +1,11 @@
 //! Multi-head latent attention in the naive form: keys and values of every head are expanded from the latents.
 
+use engine_core::backend::CacheFormat;
 use engine_core::config::{AttentionConfig, RopeConfig};
 use engine_core::reference::MlaForm;
 
 use super::dense::dot;
-use super::{Linear, Matrix, Oracle, rms_norm};
+use super::{Linear, Matrix, Oracle, nearest_bf16, quantise_fp8, rms_norm};
 
 /// How queries are made.
 #[derive(Debug, Clone)]
@@ -39,6 +40,8 @@ pub struct MlaOracle {
     pub kv_a_norm: Vec<f32>,
     /// `[N (P + V), Lkv]`.
     pub kv_b: Linear,
+    /// What latents and keys go through.
+    pub cache: CacheFormat,
 }
 
 impl MlaOracle {
@@ -100,7 +103,16 @@ impl MlaOracle {
             rotate(keys_pe.row_mut(position), &self.rope, position);
         }
         oracle.round(&mut keys_pe.data);
-        let latents = rms_norm(oracle, &latents, &self.kv_a_norm, self.eps);
+        let mut latents = rms_norm(oracle, &latents, &self.kv_a_norm, self.eps);
+        if self.cache == CacheFormat::Fp8 {
+            latents
+                .data
+                .chunks_mut(rank)
+                .flat_map(|row| row.chunks_mut(128))
+                .for_each(|group| quantise_fp8(group, false));
+            oracle.round(&mut latents.data);
+            keys_pe.data.iter_mut().for_each(|key| *key = nearest_bf16(*key));
+        }
         let expanded = match oracle.numerics.mla_form {
             MlaForm::NonAbsorbed => self.kv_b.apply(oracle, &latents),
             // Folded into queries and outputs, kv_b never meets a quantised or rounded latent-sized product.

@@ -85,7 +85,7 @@ impl Oracle {
         match self.numerics.activations {
             ActivationRounding::F32 => {}
             ActivationRounding::Bf16 => {
-                values.iter_mut().for_each(|v| *v = f64::from(bf16::from_f32(*v as f32).to_f32()));
+                values.iter_mut().for_each(|v| *v = nearest_bf16(*v));
             }
         }
     }
@@ -102,11 +102,15 @@ impl Oracle {
     }
 }
 
+fn nearest_bf16(x: f64) -> f64 {
+    f64::from(bf16::from_f32(x as f32).to_f32())
+}
+
 fn amax(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |m, v| v.abs().max(m))
 }
 
-/// One group of an FP8 linear's input (spec section 4); the scale is kept in f32.
+/// One group of an FP8 linear's input, or of an FP8 cache's latent (spec section 4); the scale is kept in f32.
 fn quantise_fp8(group: &mut [f64], ue8m0: bool) {
     let scale = f64::from((amax(group).max(1e-4) / 448.0) as f32);
     let scale = if ue8m0 { scale.log2().ceil().exp2() } else { scale };

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use engine_core::backend::CacheFormat;
 use engine_core::backend::GateSpec;
 use engine_core::config::{ModelConfig, MoeConfig};
 use engine_core::reference::Numerics;
@@ -123,6 +124,7 @@ impl ModelOracle {
             kv_a: self.linear(&own("kv_a_proj_with_mqa")),
             kv_a_norm: self.vector(&own("kv_a_layernorm.weight")),
             kv_b: self.linear(&own("kv_b_proj")),
+            cache: CacheFormat::Native,
         }
     }
 

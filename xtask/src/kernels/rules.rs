@@ -53,7 +53,7 @@ pub(super) const NVIDIA: &[Rule] = &[
         "widened FP8 codes are multiplied by the tensor cores",
     ),
     required(
-        Kernels::StartingWith("attend_r"),
+        Kernels::StartingWith("attend_"),
         &[],
         &["HMMA", "16816", "F32", "BF16"],
         "attention multiplies tiles by the tensor cores",
@@ -66,7 +66,7 @@ pub(super) const NVIDIA: &[Rule] = &[
     ),
     required(Kernels::EndingIn(WGMMA), &[], &["UTMALDG", "2D"], "operands come by bulk copies"),
     required(
-        Kernels::StartingWith("attend_r"),
+        Kernels::StartingWith("attend_"),
         &[],
         &["LDGSTS"],
         "attention copies the next positions past the registers while it computes with these",
@@ -91,7 +91,7 @@ const INT8: Kernels = Kernels::EndingIn(INT8_PRODUCTS);
 const FP8: Kernels = Kernels::EndingIn(FP8_PRODUCTS);
 const FP8_OF_FEW_ROWS: Kernels = Kernels::EndingIn(&["fp8_a8_s16", "fp8_a8_s32"]);
 const FP8_OF_MANY_ROWS: Kernels = Kernels::EndingIn(&["fp8_a8_t64"]);
-const ATTEND: Kernels = Kernels::StartingWith("attend_r");
+const ATTEND: Kernels = Kernels::StartingWith("attend_");
 
 pub(super) const AMD: &[Rule] = &[
     forbidden(&["scratch"], "an access to memory beside registers: they ran out, or an array is indexed at run time"),

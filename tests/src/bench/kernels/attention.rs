@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use engine_core::Error;
 use engine_core::backend::{
-    ActTensor, Backend, CacheSpec, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, QueryProjection, SequenceStep,
-    StepLimits, StepMeta, Tensor,
+    ActTensor, Backend, CacheFormat, CacheSpec, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, QueryProjection,
+    SequenceStep, StepLimits, StepMeta, Tensor,
 };
 use engine_core::config::{AttentionConfig, RopeConfig};
 use engine_core::rope::{RopeTable, softmax_scale};
@@ -52,6 +52,7 @@ struct Attention<B: Backend> {
     queries: B::Queries,
     meta: StepMeta<B::Buffer>,
     limits: StepLimits,
+    format: CacheFormat,
 }
 
 impl<B: Backend> KernelBench<'_, B> {
@@ -61,8 +62,9 @@ impl<B: Backend> KernelBench<'_, B> {
             Scale::Tiny => &TINY_SHAPES,
         };
         let mut measured = Vec::new();
-        for shape in shapes {
-            let mut attention = self.prepare(shape)?;
+        let formats = &self.backend.capabilities().cache_formats;
+        for (shape, format) in shapes.iter().flat_map(|shape| formats.iter().map(move |format| (shape, *format))) {
+            let mut attention = self.prepare(shape, format)?;
             self.write_cache(&mut attention)?;
             for &batch in shape.batches {
                 measured.push(self.attend(shape, &mut attention, batch)?);
@@ -71,7 +73,7 @@ impl<B: Backend> KernelBench<'_, B> {
         Ok(measured)
     }
 
-    fn prepare(&mut self, shape: &Shape) -> Result<Attention<B>, Error> {
+    fn prepare(&mut self, shape: &Shape, format: CacheFormat) -> Result<Attention<B>, Error> {
         let dims = shape.dims;
         let heads = dims.num_attention_heads;
         let limits = StepLimits {
@@ -100,6 +102,7 @@ impl<B: Backend> KernelBench<'_, B> {
             block_size: BLOCK_SIZE,
             kv_lora_rank: dims.kv_lora_rank,
             qk_rope_head_dim: dims.qk_rope_head_dim,
+            format,
         };
         Ok(Attention {
             mla: self.backend.prepare_mla(&spec, weights)?,
@@ -107,6 +110,7 @@ impl<B: Backend> KernelBench<'_, B> {
             queries: self.backend.queries(&spec, limits.max_num_batched_tokens)?,
             meta: StepMeta::alloc(self.backend, &limits)?,
             limits,
+            format,
         })
     }
 
@@ -156,15 +160,21 @@ impl<B: Backend> KernelBench<'_, B> {
         let seconds = seconds_per_run(backend, &mut self.stream, runs, |stream, run| {
             backend.mla_attention(stream, mla, LayerStep { layer: run % NUM_LAYERS, meta }, queries, cache, &mut out)
         })?;
-        let (rank, rope) = (shape.dims.kv_lora_rank as f64, shape.dims.qk_rope_head_dim as f64);
+        let AttentionConfig { kv_lora_rank, qk_rope_head_dim, .. } = shape.dims;
+        let (rank, rope) = (kv_lora_rank as f64, qk_rope_head_dim as f64);
         let pairs = (batch * shape.context) as f64;
-        let element_bytes = backend.capabilities().cache_element_bytes as f64;
+        let element_bytes = backend.capabilities().cache_element_bytes;
+        let slot_bytes = attention.format.bytes_per_slot(kv_lora_rank, qk_rope_head_dim, element_bytes);
         // The latents of all positions, and W_UV.
-        let bytes = element_bytes * (pairs * (rank + rope) + heads as f64 * v as f64 * rank);
+        let bytes = pairs * slot_bytes as f64 + (element_bytes * heads * v) as f64 * rank;
         let w_uv_flop = 2.0 * (batch * heads * v) as f64 * rank;
         let bf16_flop = pairs * 2.0 * heads as f64 * (2.0 * rank + rope) + w_uv_flop;
         let cost = Cost { bytes, fp8_flop: 0.0, bf16_flop };
-        let what = format!("attention bf16 {}, {heads} heads", shape.name);
+        let cache = match attention.format {
+            CacheFormat::Native => "",
+            CacheFormat::Fp8 => " fp8 cache",
+        };
+        let what = format!("attention bf16{cache} {}, {heads} heads", shape.name);
         Ok(Row::new(&what, (batch, shape.context), seconds, cost, self.options.limits))
     }
 }
