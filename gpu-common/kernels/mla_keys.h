@@ -56,6 +56,7 @@ class Fp8Keys {
     // The slots are there, and nobody reads the tile any more.
     copy_async_wait<0>();
     sync();
+#pragma unroll 1
     for (u32 i = thread() / LANES_PER_POSITION; i < p.tile_positions; i += num_threads() / LANES_PER_POSITION) {
       widen(p, slots_ + i * slot_bytes_, tile_ + i * stride_);
     }
@@ -70,6 +71,7 @@ class Fp8Keys {
   GK_DEVICE void widen(const Attention& p, const u8* slot, bf16* to) const {
     constexpr u32 N = PER_VEC<FP8>;
     const float* scales = reinterpret_cast<const float*>(slot + p.padded_rank);
+#pragma unroll 1
     for (u32 col = thread() % LANES_PER_POSITION * N; col < p.padded_rank; col += LANES_PER_POSITION * N) {
       const float scale = scales[col / FP8_BLOCK];
       float values[N];
@@ -86,6 +88,7 @@ class Fp8Keys {
       }
     }
     const u8* rope = slot + fp8_slot_rope(p.padded_rank);
+#pragma unroll 1
     for (u32 col = thread() % LANES_PER_POSITION * 8; col < p.width - p.padded_rank; col += LANES_PER_POSITION * 8) {
       store_vec(to + p.padded_rank + col, load_vec<Vec16>(rope + 2 * col));
     }

@@ -13,13 +13,14 @@ use gpu_common::{GpuBackend, GpuOptions};
 use gpu_host::{Barrier, HostOptions, HostRuntime, barriers, skip_barrier};
 
 /// Cases that reach every kernel with a barrier, by the start of their names.
-const CASES: [&str; 8] = [
+const CASES: [&str; 9] = [
     "rms_norm/eps 1e-6/64x257",
     "add_rms_norm/eps 1e-5/17x48",
     "linear/int8/160x256/rows 64",
     "ffn/fp8/hidden 160 width 320/rows 33",
     "argmax",
     "mla/bf16/long/q_lora, 4 heads",
+    "mla/fp8-cache/bf16/long/q_lora, 4 heads",
     "moe_gate/bf16/sigmoid, 4 of 8 groups/8 of 64, bias, normalised/rows 33",
     "moe_experts/bf16/shared 1/2 of 8, random/rows 33",
 ];

@@ -59,6 +59,8 @@ fn bad_models_and_devices() {
         refused(&[command, "--prompt", "a", "--device", "abacus"], 2, "abacus");
         refused(&[command, "--prompt", "a", "--precision", "int3"], 2, "int3");
         refused(&[command, "--prompt", "a", "--precision", "int8,nothing=fp8"], 2, "nothing");
+        refused(&[command, "--prompt", "a", "--kv-cache-dtype", "int3"], 2, "int3");
+        refused(&[command, "--prompt", "a", "--device", "cpu", "--kv-cache-dtype", "fp8"], 1, "a latent cache in fp8");
         refused(&[command, "--prompt", "a", "--max-model-len", "2049"], 1, "max_model_len = 2049");
         refused(&[command, "--prompt", "a", "--max-model-len", "-1"], 2, "-1");
     }

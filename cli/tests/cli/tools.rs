@@ -40,6 +40,19 @@ fn a_plan_needs_the_configuration_only() {
     assert!(table.contains("experts") && table.contains("latent cache"), "{table}");
 }
 
+/// 128 values of `kv_c` and 32 of `k_pe` in five layers: f32, or codes with a scale and bf16.
+#[test]
+fn an_fp8_cache_is_planned_for_and_generates() {
+    for (dtype, bytes) in [("auto", 5 * 4 * (128 + 32)), ("fp8", 5 * (128 + 4 + 2 * 32))] {
+        let flags = ["--device", "reference", "--kv-cache-dtype", dtype, "--json"];
+        let plan = run(&[&["plan"][..], &flags].concat()).json();
+        assert_eq!((&plan["cache_format"], &plan["cache_bytes_per_token"]), (&dtype.into(), &bytes.into()));
+        let prompt = ["generate", "--prompt", "In the beginning", "--max-tokens", "2", "--max-model-len", "64"];
+        let found = run(&[&prompt[..], &flags].concat()).json();
+        assert!(!found["token_ids"].as_array().unwrap().is_empty(), "{found}");
+    }
+}
+
 #[test]
 fn a_synthetic_checkpoint_runs() {
     let scratch = Scratch::new();
