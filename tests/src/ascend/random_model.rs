@@ -1,7 +1,7 @@
 //! A random model of sizes that every fused operator takes, each op of its steps held against the reference.
 
 use engine_core::Error;
-use engine_core::backend::{Checked, SequenceStep, StepLimits};
+use engine_core::backend::{CacheFormat, Checked, SequenceStep, StepLimits};
 use engine_core::config::ModelConfig;
 use engine_core::quant::{Precision, PrecisionPolicy};
 use engine_core::runner::{Runner, RunnerOptions, StepOutput, StepRunner, WantedRows};
@@ -58,7 +58,14 @@ fn run(ordinal: u32, folder: &std::path::Path, precision: Precision) -> Result<(
     let name = format!("{precision:?}");
     let precision = PrecisionPolicy::uniform(precision);
     let num_blocks = 2 * BLOCKS_PER_SEQ;
-    let options = RunnerOptions { precision, with_mtp: false, limits, num_blocks, num_token_ids: None };
+    let options = RunnerOptions {
+        precision,
+        with_mtp: false,
+        limits,
+        num_blocks,
+        cache_format: CacheFormat::Native,
+        num_token_ids: None,
+    };
     let mut runner = Runner::load(backend, &checkpoint, &config, &options, &mut |_| {})?;
     let tokens: Vec<u32> = (0..MAX_LEN as u32).map(|i| 2 + i * 37 % 251).collect();
     // Blocks of the two sequences take turns.
