@@ -2,7 +2,7 @@
 
 use backend_ascend::{AscendBackend, AscendCounts};
 use engine_core::Error;
-use engine_core::backend::{SequenceStep, StepLimits};
+use engine_core::backend::{CacheFormat, SequenceStep, StepLimits};
 use engine_core::config::ModelConfig;
 use engine_core::convert::ConvertError;
 use engine_core::quant::{Precision, PrecisionPolicy};
@@ -97,6 +97,7 @@ impl Decoding {
             with_mtp: false,
             limits: LIMITS,
             num_blocks: LIMITS.max_num_seqs * LIMITS.max_blocks_per_seq(),
+            cache_format: CacheFormat::Native,
             num_token_ids: None,
         };
         let backend = AscendBackend::open(ordinal)?;
