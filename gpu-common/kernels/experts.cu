@@ -1,5 +1,5 @@
 // What surrounds the experts' products: who computes what, and the weighted sum.
-#include "gk.h"
+#include "sums.h"
 
 namespace gk {
 
@@ -42,17 +42,6 @@ GK_KERNEL count_experts(const u32* ids, u32* counts, u32 num_pairs, u32 num_expe
   }
 }
 GK_EXPORT(count_experts)
-
-// Of the first `len` values, four at a time as far as that goes.
-GK_DEVICE u32 sum(const u32* values, u32 len) {
-  u32 sum = 0;
-  for (u32 i = 0; i < len / 4 * 4; i += 4) {
-    const Vec16 four = load_vec<Vec16>(values + i);
-    for (u32 j = 0; j < 4; ++j) sum += four.words[j];
-  }
-  for (u32 i = len / 4 * 4; i < len; ++i) sum += values[i];
-  return sum;
-}
 
 // Sorts the (token, choice) pairs of a step by expert, in ascending order within one, and cuts each expert's pairs into
 // tiles of at most `tile_rows`: (expert, first row, number of rows, 0), followed by tiles of no rows up to `max_tiles`.

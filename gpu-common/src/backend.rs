@@ -18,6 +18,7 @@ use crate::options::GpuOptions;
 use crate::product::{Input, Kernels, Output, Rows};
 use crate::runtime::{Arg, Fp8, GpuRuntime, LaunchShape};
 use crate::scratch::{GpuGraph, GpuStream, Slot};
+use crate::top::{Logits, top_logits};
 
 /// A GPU as a device, through its vendor's runtime.
 #[derive(Debug)]
@@ -294,6 +295,28 @@ impl<R: GpuRuntime> Backend for GpuBackend<R> {
         let args = [Arg::Ptr(address), Arg::Ptr(self.address(out)), Arg::U32(num_ids as u32), Arg::U32(cols)];
         let shape = self.by_rows(logits.rows()).with_shared(self.device.wave_floats(2));
         self.device.launch(&mut stream.queue, &self.kernels.argmax, shape, &args)
+    }
+
+    fn finds_top_logits(&self) -> bool {
+        true
+    }
+
+    fn top_logits(
+        &self,
+        stream: &mut GpuStream<R>,
+        logits: &Tensor<R::Buffer, f32>,
+        inverse_temperatures: &Tensor<R::Buffer, f32>,
+        num_ids: usize,
+        out: &mut Tensor<R::Buffer, u32>,
+    ) -> Result<(), StepError> {
+        let from = Logits {
+            address: self.address(logits),
+            inverse_temperatures: self.address(inverse_temperatures),
+            num_rows: logits.rows(),
+            cols: logits.cols(),
+            num_ids,
+        };
+        top_logits(self.context(), stream, from, (self.address(out), out.cols()))
     }
 
     fn ffn(

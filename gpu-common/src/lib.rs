@@ -41,6 +41,7 @@ mod options;
 mod product;
 mod runtime;
 mod scratch;
+mod top;
 mod vendor;
 mod wide;
 

@@ -358,6 +358,8 @@ pub(crate) struct Kernels<K> {
     pub(crate) quantise_fp8: K,
     pub(crate) quantise_int8: K,
     pub(crate) argmax: K,
+    pub(crate) top_of_logits: K,
+    pub(crate) top_of_choices: K,
 }
 
 impl<K> Kernels<K> {
@@ -370,6 +372,8 @@ impl<K> Kernels<K> {
             quantise_fp8: runtime.kernel("quant", "quantise_fp8")?,
             quantise_int8: runtime.kernel("quant", "quantise_int8")?,
             argmax: runtime.kernel("sample", "argmax")?,
+            top_of_logits: runtime.kernel("sample", "top_of_logits")?,
+            top_of_choices: runtime.kernel("sample", "top_of_choices")?,
         })
     }
 }

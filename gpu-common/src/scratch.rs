@@ -42,9 +42,13 @@ pub(crate) enum Slot {
     Tiles,
     Routed,
     Shared,
+    /// The highest logits of segments of rows, in turn, and their weights.
+    Choices,
+    MoreChoices,
+    ChoiceStats,
 }
 
-const NUM_SLOTS: usize = Slot::Shared as usize + 1;
+const NUM_SLOTS: usize = Slot::ChoiceStats as usize + 1;
 
 /// Memory that grows to the size of the largest step and then stays.
 #[derive(Debug)]

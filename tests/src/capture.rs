@@ -210,7 +210,7 @@ fn enter<R: GpuRuntime>(
             let num_tokens = (joining.tokens.len() - joining.num_computed).min(LIMITS.max_num_batched_tokens);
             let last = num_tokens as u32 - 1;
             for rig in rigs.iter_mut() {
-                rig.step(&[joining.step(num_tokens)], WantedRows { logits: &[], best_tokens: &[last] })?;
+                rig.step(&[joining.step(num_tokens)], WantedRows::best_tokens(&[last]))?;
             }
             joining.num_computed += num_tokens;
         }
@@ -227,11 +227,11 @@ fn decode<R: GpuRuntime>(sequences: &mut [Option<Sequence>], rigs: &mut [&mut Ri
     let (logits, best_tokens): (Vec<u32>, Vec<u32>) = all.iter().partition(|row| *row % 2 == 0);
     let mut next_tokens = Vec::new();
     for rig in rigs.iter_mut() {
-        rig.step(&steps, WantedRows { logits: &logits, best_tokens: &best_tokens })?;
+        rig.step(&steps, WantedRows { logits: &logits, best_tokens: &best_tokens, ..WantedRows::default() })?;
         if next_tokens.is_empty() {
             next_tokens = chosen(rig, &all)?;
         }
-        rig.draft(&next_tokens, WantedRows { logits: &[], best_tokens: &all })?;
+        rig.draft(&next_tokens, WantedRows::best_tokens(&all))?;
     }
     for (sequence, token) in sequences.iter_mut().flatten().zip(next_tokens) {
         sequence.num_computed += 1;
@@ -270,7 +270,7 @@ fn steady<R: GpuRuntime>(
             .map(|s| SequenceStep { tokens: &[17], context_len: next(s), block_table: &s.block_table })
             .collect();
         let before = (rig.calls.so_far(), host_allocations());
-        rig.step(&steps, WantedRows { logits: &[], best_tokens: &rows })?;
+        rig.step(&steps, WantedRows::best_tokens(&rows))?;
         if step < NUM_WARM {
             continue;
         }

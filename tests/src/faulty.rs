@@ -29,7 +29,7 @@ pub struct Faulty<B> {
 }
 
 /// The ops that a fault can be put into.
-pub const OPS: [&str; 14] = [
+pub const OPS: [&str; 15] = [
     "embed",
     "rms_norm",
     "add",
@@ -39,6 +39,7 @@ pub const OPS: [&str; 14] = [
     "linear",
     "logits",
     "argmax",
+    "top_logits",
     "ffn",
     "mla_prolog",
     "mla_attention",

@@ -19,6 +19,7 @@ const CASES: [&str; 9] = [
     "linear/int8/160x256/rows 64",
     "ffn/fp8/hidden 160 width 320/rows 33",
     "argmax",
+    "top_logits/20 of distinct/4001",
     "mla/bf16/long/q_lora, 4 heads",
     "mla/fp8-cache/bf16/long/q_lora, 4 heads",
     "moe_gate/bf16/sigmoid, 4 of 8 groups/8 of 64, bias, normalised/rows 33",

@@ -136,7 +136,7 @@ fn steady_decoding_holds_no_more_memory_step_after_step() {
     let mut runner = load_tiny(backend, &model_dir("fp8"), &PrecisionPolicy::default()).unwrap();
     let blocks: Vec<Vec<u32>> = (0..4).map(|i| (i * 8..i * 8 + 8).collect()).collect();
     let mut output = StepOutput::default();
-    let wanted = WantedRows { logits: &[0, 1], best_tokens: &[2, 3] };
+    let wanted = WantedRows { logits: &[0, 1], best_tokens: &[2, 3], ..WantedRows::default() };
     let mut step = |position: usize| {
         let tokens = [17 + position as u32];
         let sequence = |i: usize| SequenceStep { tokens: &tokens, context_len: position, block_table: &blocks[i] };

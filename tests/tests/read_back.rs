@@ -101,11 +101,14 @@ fn a_best_token_costs_four_bytes_and_a_row_of_logits_four_times_the_vocabulary()
         num_bytes.load(Ordering::Relaxed)
     };
     assert_eq!(read(WantedRows::default()), 0);
-    assert_eq!(read(WantedRows { logits: &[], best_tokens: &[0, 1, 2, 3] }), 4 * 4);
-    assert_eq!(read(WantedRows { logits: &[1, 2], best_tokens: &[] }), 2 * row_bytes);
-    assert_eq!(read(WantedRows { logits: &[3], best_tokens: &[0, 2] }), row_bytes + 2 * 4);
+    assert_eq!(read(WantedRows::best_tokens(&[0, 1, 2, 3])), 4 * 4);
+    assert_eq!(read(WantedRows::logits(&[1, 2])), 2 * row_bytes);
+    assert_eq!(read(WantedRows { logits: &[3], best_tokens: &[0, 2], ..WantedRows::default() }), row_bytes + 2 * 4);
     // More rows than fit the workspace at once.
-    assert_eq!(read(WantedRows { logits: &[0; 6], best_tokens: &[1; 9] }), 6 * row_bytes + 9 * 4);
+    assert_eq!(
+        read(WantedRows { logits: &[0; 6], best_tokens: &[1; 9], ..WantedRows::default() }),
+        6 * row_bytes + 9 * 4
+    );
 }
 
 /// Any number of rows of either kind, in any order, over any number of passes; in drafts as in steps.
@@ -123,7 +126,7 @@ fn best_tokens_are_those_of_the_logits_among_ids_that_stand_for_a_token() {
     let rows = [3, 0, 2, 2, 1, 0, 3, 1, 1, 2, 0];
     for num_logits in 0..=rows.len() {
         let (logits, best_tokens) = rows.split_at(num_logits);
-        let wanted = WantedRows { logits, best_tokens };
+        let wanted = WantedRows { logits, best_tokens, ..WantedRows::default() };
         let check = |of: &[f32], output: &StepOutput| {
             assert_eq!(output.logits, logits.iter().flat_map(|r| row(of, *r)).collect::<Vec<f32>>());
             assert_eq!(output.best_tokens, best_tokens.iter().map(|r| best(of, *r)).collect::<Vec<_>>());
@@ -138,7 +141,7 @@ fn best_tokens_are_those_of_the_logits_among_ids_that_stand_for_a_token() {
 #[test]
 fn a_row_without_a_best_token_says_why() {
     let mut runner = load(BrokenRow(cpu()), &model_dir("fp8"));
-    let output = step(&mut runner, WantedRows { logits: &[0], best_tokens: &[1, 2] });
+    let output = step(&mut runner, WantedRows { logits: &[0], best_tokens: &[1, 2], ..WantedRows::default() });
     let error = SamplingError::NoCandidate { num_logits: NUM_TOKEN_IDS, num_nan: NUM_TOKEN_IDS - 1 };
     assert_eq!(output.best_tokens[0], Err(error));
     assert!(output.best_tokens[1].is_ok());

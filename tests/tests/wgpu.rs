@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use backend_wgpu::{MatmulStyle, WgpuBackend, WgpuOptions};
-use conformance::harness::{NO_FP8_CACHE, Profile, not_run, run_all};
+use conformance::harness::{NO_FP8_CACHE, NO_TOP_LOGITS, Profile, not_run, run_all};
 use engine_core::reference::Numerics;
 
 /// Runs the suite on every adapter; says so where there is none.
@@ -14,8 +14,8 @@ fn conforms(what: &str, options: &WgpuOptions) {
     for (index, adapter) in adapters.iter().enumerate() {
         let backend = WgpuBackend::new(&WgpuOptions { adapter: Some(index), ..options.clone() }).unwrap();
         let name = format!("wgpu:{index}, {} ({}, {}), {what}", adapter.name, adapter.api, adapter.driver);
-        let profile = Profile::new(name, Numerics::default()).with_unsupported(&[NO_FP8_CACHE]);
-        let report = run_all(&backend, &profile);
+        let absent = [NO_FP8_CACHE, NO_TOP_LOGITS];
+        let report = run_all(&backend, &Profile::new(name, Numerics::default()).with_unsupported(&absent));
         println!("{report}");
         report.assert_passed();
     }

@@ -57,7 +57,7 @@ fn greedy(runner: &mut Runner<WgpuBackend>, prompt: &[u32], num_tokens: usize) -
         let context_len = if made.is_empty() { 0 } else { tokens.len() - 1 };
         let step = SequenceStep { tokens: &tokens[context_len..], context_len, block_table: &[5, 2, 0, 7] };
         let last = (tokens.len() - context_len) as u32 - 1;
-        runner.step(&[step], WantedRows { logits: &[], best_tokens: &[last] }, &mut output)?;
+        runner.step(&[step], WantedRows::best_tokens(&[last]), &mut output)?;
         tokens.push(*output.best_tokens[0].as_ref().unwrap());
         made.extend(tokens.last());
     }
@@ -113,7 +113,7 @@ fn a_thousand_short_generations_hold_no_memory() {
         let mut round = |runner: &mut Runner<WgpuBackend>, i: u32| {
             let prompts = [0, 1, 2, 3].map(|sequence| [5 + i % 7, 6 + sequence]);
             let sequence = |s: usize| SequenceStep { tokens: &prompts[s], context_len: 0, block_table: &blocks[s] };
-            let wanted = |best_tokens| WantedRows { logits: &[], best_tokens };
+            let wanted = |best_tokens| WantedRows::best_tokens(best_tokens);
             runner.step(&[0, 1, 2, 3].map(sequence), wanted(&[1, 3, 5, 7]), &mut output).unwrap();
             let made = [0, 1, 2, 3].map(|s| [*output.best_tokens[s].as_ref().unwrap()]);
             let sequence = |s: usize| SequenceStep { tokens: &made[s], context_len: 2, block_table: &blocks[s] };
@@ -142,7 +142,7 @@ fn a_step_like_the_one_before_is_one_submission_and_makes_nothing() {
         let mut decode = |runner: &mut Runner<WgpuBackend>, position: usize| {
             let tokens = [17 + position as u32];
             let sequence = |i: usize| SequenceStep { tokens: &tokens, context_len: position, block_table: &blocks[i] };
-            let wanted = WantedRows { logits: &[], best_tokens: &[0, 1] };
+            let wanted = WantedRows::best_tokens(&[0, 1]);
             runner.step(&[sequence(0), sequence(1)], wanted, &mut output).unwrap();
         };
         (0..4).for_each(|position| decode(&mut runner, position));

@@ -9,7 +9,8 @@ use backend_wgpu::{MatmulStyle, WgpuBackend, WgpuOptions};
 use conformance::cases::cases;
 use conformance::golden::model_dir;
 use conformance::harness::{
-    CaseOutcome, Format, NO_FP8_CACHE, Output, Profile, Rig, Rng, Stage, Stop, TestWeight, Tolerance, not_run, outputs,
+    CaseOutcome, Format, NO_FP8_CACHE, NO_TOP_LOGITS, Output, Profile, Rig, Rng, Stage, Stop, TestWeight, Tolerance,
+    not_run, outputs,
 };
 use engine_core::backend::{
     Backend, CacheFormat, CacheSpec, ExpertsWeights, FfnWeights, GateSpec, GateWeights, PrepareError, SequenceStep,
@@ -121,7 +122,9 @@ fn the_suite_in_slabs_gives_the_same_bits() {
         let split = open(&WgpuOptions { max_binding_bytes: Some(SMALL_BINDING), ..options });
         let (mut num_equal, mut num_too_large, mut failures) = (0, 0, Vec::new());
         // Refused whatever can be bound.
-        for case in cases().into_iter().filter(|case| !case.name().starts_with(NO_FP8_CACHE.prefix)) {
+        let is_refused =
+            |name: &str| [NO_FP8_CACHE, NO_TOP_LOGITS].iter().any(|absent| name.starts_with(absent.prefix));
+        for case in cases().into_iter().filter(|case| !is_refused(&case.name())) {
             let name = case.name();
             let declared = TOO_LARGE.iter().find(|(part, _)| name.contains(part));
             match (outputs(&case, &split, &profile()), declared) {

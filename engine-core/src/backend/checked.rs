@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
     ActTensor, Backend, CacheSpec, Capabilities, DType, Element, ExpertsWeights, FfnWeights, GateSpec, GateWeights,
-    HostBuffer, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Routing, StepError, StepMeta, Tensor,
-    delegate_backend,
+    HostBuffer, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, NO_TOKEN, PrepareError, Routing, StepError, StepMeta,
+    Tensor, TopLogits, delegate_backend,
 };
 use crate::quant::HostWeight;
 use crate::reference::{
@@ -180,6 +180,23 @@ fn dense_routing(routing: &Routing<HostBuffer>, num_experts: usize) -> Vec<f32> 
             match row[..num_experts].get_mut(*id as usize) {
                 Some(place) => *place = *weight,
                 None => row[num_experts] = f32::INFINITY,
+            }
+        }
+    }
+    dense
+}
+
+/// Top logits by id, `[M, num_ids + 1]`, 0 for others; the last column is the row's weight, infinite where an id is none.
+fn dense_top(top: &HostIds, num_ids: usize) -> Vec<f32> {
+    let cols = num_ids + 1;
+    let mut dense = vec![0.0; top.rows() * cols];
+    for (t, row) in dense.chunks_mut(cols).enumerate() {
+        let top = TopLogits::from_words(top.row(t));
+        row[num_ids] = top.total;
+        for (id, logit) in top.ids.iter().zip(top.logits).filter(|(id, _)| **id != NO_TOKEN) {
+            match row[..num_ids].get_mut(*id as usize) {
+                Some(place) => *place = *logit,
+                None => row[num_ids] = f32::INFINITY,
             }
         }
     }
@@ -380,6 +397,28 @@ impl<B: Backend> Backend for Checked<B> {
         let mut expected = Tensor::alloc(&self.reference, found.rows(), found.cols())?;
         self.reference.argmax(&mut ReferenceStream, &logits, num_ids, &mut expected)?;
         self.judge_ids("argmax", stream.layer, &expected, &found);
+        Ok(())
+    }
+
+    fn finds_top_logits(&self) -> bool {
+        self.inner.finds_top_logits()
+    }
+
+    fn top_logits(
+        &self,
+        stream: &mut Self::Stream,
+        logits: &Tensor<B::Buffer, f32>,
+        inverse_temperatures: &Tensor<B::Buffer, f32>,
+        num_ids: usize,
+        out: &mut Tensor<B::Buffer, u32>,
+    ) -> Result<(), StepError> {
+        self.inner.top_logits(&mut stream.inner, logits, inverse_temperatures, num_ids, out)?;
+        let (logits, found) = (self.fetch(stream, logits)?, self.fetch_ids(stream, out)?);
+        let inverse_temperatures = self.fetch(stream, inverse_temperatures)?;
+        let mut expected = Tensor::alloc(&self.reference, found.rows(), found.cols())?;
+        self.reference.top_logits(&mut ReferenceStream, &logits, &inverse_temperatures, num_ids, &mut expected)?;
+        let dense = |top: &HostIds| dense_top(top, num_ids);
+        self.judge("top_logits", stream.layer, num_ids + 1, (&dense(&expected), &dense(&found)));
         Ok(())
     }
 

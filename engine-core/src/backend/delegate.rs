@@ -10,7 +10,7 @@
 /// | group | items |
 /// | --- | --- |
 /// | `types` | every associated type but `Graph`; the other groups rest on it |
-/// | `device` | `capabilities`, and memory: `stream`, `alloc`, `write`, `read`, `synchronize` |
+/// | `device` | `capabilities`, `finds_top_logits`, and memory: `stream`, `alloc`, `write`, `read`, `synchronize` |
 /// | `capture` | `Graph`, `captures`, `capture`, `replay` |
 /// | `uncaptured` | the same for a wrapper that must see every op: its steps are not captured |
 /// | `prepare` | every `prepare_*`, `latent_cache`, `queries` |
@@ -83,6 +83,7 @@ macro_rules! delegate_backend_group {
     (device $to:tt [] $kept:tt) => {
         $crate::delegate_backend_group! { @methods $to $kept
             capabilities() -> &$crate::backend::Capabilities;
+            finds_top_logits() -> bool;
             stream() -> Result<Self::Stream, $crate::backend::StepError>;
             alloc(num_bytes: usize) -> Result<Self::Buffer, $crate::backend::StepError>;
             write(
@@ -201,6 +202,11 @@ macro_rules! delegate_backend_group {
                 logits: &$crate::backend::Tensor<Self::Buffer, f32>,
                 num_ids: usize
             ) -> $crate::backend::Tensor<Self::Buffer, u32>;
+            top_logits(
+                logits: &$crate::backend::Tensor<Self::Buffer, f32>,
+                inverse_temperatures: &$crate::backend::Tensor<Self::Buffer, f32>,
+                num_ids: usize
+            ) -> $crate::backend::Tensor<Self::Buffer, u32>;
             ffn(weights: &Self::Ffn, x: &$crate::backend::ActTensor<Self>) -> $crate::backend::ActTensor<Self>;
             mla_attention(
                 mla: &Self::Mla,
@@ -287,6 +293,8 @@ macro_rules! delegate_backend_group {
     (@unless linear [linear $($more:ident)*] $($item:tt)+) => {};
     (@unless logits [logits $($more:ident)*] $($item:tt)+) => {};
     (@unless argmax [argmax $($more:ident)*] $($item:tt)+) => {};
+    (@unless finds_top_logits [finds_top_logits $($more:ident)*] $($item:tt)+) => {};
+    (@unless top_logits [top_logits $($more:ident)*] $($item:tt)+) => {};
     (@unless ffn [ffn $($more:ident)*] $($item:tt)+) => {};
     (@unless mla_prolog [mla_prolog $($more:ident)*] $($item:tt)+) => {};
     (@unless mla_attention [mla_attention $($more:ident)*] $($item:tt)+) => {};

@@ -33,6 +33,7 @@ mod host_buffer;
 mod prepare;
 mod step;
 mod tensor;
+mod top;
 mod traced;
 
 pub use cache::{CacheFormat, CacheSpec, UnknownCacheFormat};
@@ -46,9 +47,13 @@ pub use host_buffer::HostBuffer;
 pub use prepare::{ExpertsWeights, FfnWeights, GateSpec, GateWeights, MlaSpec, MlaWeights, QueryProjection};
 pub use step::{LayerStep, NO_TOKEN, PAD_SLOT, SequenceStep, StepLayout, StepLimits, StepMeta};
 pub use tensor::{DType, Element, Routing, Tensor};
+pub use top::TopLogits;
 pub use traced::{OpTiming, OpTimings, Traced};
 
 use crate::quant::HostWeight;
+
+/// K of [`Backend::top_logits`] at most.
+pub const MAX_TOP_LOGITS: usize = 256;
 
 /// An activation tensor of backend `B`.
 pub type ActTensor<B> = Tensor<<B as Backend>::Buffer, <B as Backend>::Act>;
@@ -142,6 +147,12 @@ pub trait Backend: Send + Sync + Sized + 'static {
 
     /// Queues recorded work, on the stream that it was recorded on and with the tensors that it was recorded with.
     fn replay(&self, stream: &mut Self::Stream, graph: &Self::Graph) -> Result<Replayed, StepError>;
+
+    /// True where [`Backend::top_logits`] is there. Elsewhere whole rows of logits are read for a draw, which costs
+    /// nothing where the host's memory is the device's.
+    fn finds_top_logits(&self) -> bool {
+        false
+    }
 
     // ---- load time: may refuse with a reason ----------------------------------------------------------------------
 
@@ -278,6 +289,30 @@ pub trait Backend: Send + Sync + Sized + 'static {
         num_ids: usize,
         out: &mut Tensor<Self::Buffer, u32>,
     ) -> Result<(), StepError>;
+
+    /// The K highest logits of each row, and the weight of the whole row at a temperature: what a draw needs to know.
+    ///
+    /// Ids from `num_ids` on do not take part. Of equal logits those with the lowest ids are taken. NaN and −∞ are never
+    /// taken; a row with fewer others has [`NO_TOKEN`] in the places left.
+    ///
+    /// **Shapes** `logits [M, vocab]`, `inverse_temperatures [M, 1]`, positive; `out [M, 2 K + 1]` as [`TopLogits`] says, K
+    /// from 1 to [`MAX_TOP_LOGITS`]; `num_ids` at most vocab.
+    /// **Numerics** the choice is exact, as in [`Backend::argmax`]; weights and their sum in f32.
+    /// **May fuse** with [`Backend::logits`] before it, which must still write its result.
+    ///
+    /// # Panics
+    /// Where [`Backend::finds_top_logits`] is false.
+    fn top_logits(
+        &self,
+        stream: &mut Self::Stream,
+        logits: &Tensor<Self::Buffer, f32>,
+        inverse_temperatures: &Tensor<Self::Buffer, f32>,
+        num_ids: usize,
+        out: &mut Tensor<Self::Buffer, u32>,
+    ) -> Result<(), StepError> {
+        let _ = (stream, logits, inverse_temperatures, num_ids, out);
+        panic!("{} does not find top logits", self.capabilities().backend);
+    }
 
     /// `out = W_down (silu(W_gate x) ⊙ W_up x)`.
     ///

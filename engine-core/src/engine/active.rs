@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::request::{CheckedRequest, Chunk, FinishReason, Finished, Timings, Usage};
 use super::stream::Sink;
-use crate::backend::StepError;
+use crate::backend::{StepError, TopLogits};
 use crate::sampling::{History, SampledToken, Sampler, SamplingError, SamplingScratch};
 use crate::tokenizer::{DetokenizeStream, StopStrings, Tokenizer};
 
@@ -24,8 +24,8 @@ pub(super) struct TextFacts {
 pub(super) enum RowOutput<'a> {
     /// All logits.
     Logits(&'a mut [f32]),
-    /// The id of the highest, for a sequence of which [`Active::takes_best`] is true.
-    BestToken(Result<u32, SamplingError>),
+    /// The token itself.
+    Token(Result<u32, SamplingError>),
 }
 
 #[derive(Debug)]
@@ -80,6 +80,16 @@ impl Active {
         self.sampler.takes_best(self.num_generated)
     }
 
+    /// What logits are multiplied by before the draw of the next token, when the `num_top` highest may do for it.
+    pub(super) fn takes_top(&self, num_top: usize) -> Option<f32> {
+        self.sampler.takes_top(self.num_generated, num_top).then(|| self.sampler.inverse_temperature())
+    }
+
+    /// Draws the next token, when [`Active::takes_top`] says so and `top` decides it.
+    pub(super) fn draw_from_top(&mut self, top: TopLogits<'_>, scratch: &mut SamplingScratch) -> Option<u32> {
+        self.sampler.sample_top(top, scratch)
+    }
+
     /// Chooses the next token given all tokens so far, and hands it out. `None` when it was the last.
     pub(super) fn take_token(
         &mut self,
@@ -90,7 +100,7 @@ impl Active {
         let (prompt, output) = tokens.split_at(self.prompt_tokens);
         let sampled = match row {
             RowOutput::Logits(logits) => self.sampler.sample(logits, History { prompt, output }, scratch),
-            RowOutput::BestToken(best) => best.map(SampledToken::without_logprobs),
+            RowOutput::Token(token) => token.map(SampledToken::without_logprobs),
         };
         let sampled = match sampled {
             Ok(sampled) => sampled,

@@ -7,9 +7,9 @@ use super::active::{Active, RowOutput, TextFacts};
 use super::logits::LogitRun;
 use super::request::CheckedRequest;
 use super::stream::Sink;
-use crate::backend::{SequenceStep, StepError};
-use crate::runner::{StepOutput, StepRunner, WantedRows};
-use crate::sampling::SamplingScratch;
+use crate::backend::{SequenceStep, StepError, TopLogits};
+use crate::runner::{RunnerInfo, StepOutput, StepRunner, TopRows, WantedRows};
+use crate::sampling::{SamplingError, SamplingScratch};
 use crate::scheduler::{Scheduled, Scheduler, Sequence, SequenceId};
 
 /// What handles send to the thread.
@@ -42,10 +42,15 @@ struct StepScratch {
     sequences: Vec<SequenceStep<'static>>,
     /// Sequences whose token is sampled from logits.
     sampled: Draws,
+    /// Sequences whose token is drawn from the highest logits.
+    top: Draws,
+    inverse_temperatures: Vec<f32>,
     /// Sequences whose token is the best one.
     best: Draws,
     output: StepOutput,
     sampling: SamplingScratch,
+    /// Logits of a sequence whose highest ones did not do.
+    whole_row: Vec<f32>,
     finished: Vec<SequenceId>,
 }
 
@@ -56,6 +61,13 @@ struct Draws {
     entries: Vec<usize>,
     /// Their last rows.
     rows: Vec<u32>,
+}
+
+/// What came of a row.
+enum Row<'a> {
+    Logits(&'a mut [f32]),
+    Top(TopLogits<'a>),
+    Best(Result<u32, SamplingError>),
 }
 
 impl Draws {
@@ -181,14 +193,23 @@ impl Worker {
         }
         let mut sequences: Vec<SequenceStep<'_>> = std::mem::take(&mut scratch.sequences);
         scratch.sampled.clear();
+        scratch.top.clear();
+        scratch.inverse_temperatures.clear();
         scratch.best.clear();
+        let num_top = self.runner.info().num_top_logits;
         let mut row = 0;
         for (entry, scheduled) in scratch.step.iter().enumerate() {
             let sequence = &self.scheduler.running()[scheduled.index];
             row += scheduled.num_tokens;
             if scheduled.num_tokens == sequence.num_pending() {
-                let takes_best = self.active.get(&sequence.id()).is_some_and(Active::takes_best);
-                let draws = if takes_best { &mut scratch.best } else { &mut scratch.sampled };
+                let active = self.active.get(&sequence.id());
+                let takes_top = active.and_then(|active| active.takes_top(num_top));
+                scratch.inverse_temperatures.extend(takes_top);
+                let draws = match takes_top {
+                    Some(_) => &mut scratch.top,
+                    None if active.is_some_and(Active::takes_best) => &mut scratch.best,
+                    None => &mut scratch.sampled,
+                };
                 draws.entries.push(entry);
                 draws.rows.push(row as u32 - 1);
             }
@@ -198,28 +219,44 @@ impl Worker {
                 block_table: sequence.block_table(),
             });
         }
-        let wanted = WantedRows { logits: &scratch.sampled.rows, best_tokens: &scratch.best.rows };
+        let wanted = WantedRows {
+            logits: &scratch.sampled.rows,
+            top_logits: TopRows { rows: &scratch.top.rows, inverse_temperatures: &scratch.inverse_temperatures },
+            best_tokens: &scratch.best.rows,
+        };
         let result = self.runner.step(&sequences, wanted, &mut scratch.output);
         scratch.sequences = emptied(sequences);
         result?;
         for scheduled in &scratch.step {
             self.scheduler.running_mut()[scheduled.index].advance(scheduled.num_tokens);
         }
-        self.sample();
-        Ok(())
+        self.sample()
     }
 
     /// Hands a token to every sequence that is up to date, and retires those that are finished.
-    fn sample(&mut self) {
+    fn sample(&mut self) -> Result<(), StepError> {
         let scratch = &mut self.scratch;
-        let vocab_size = self.runner.info().vocab_size;
+        let RunnerInfo { vocab_size, num_top_logits, .. } = self.runner.info();
         scratch.finished.clear();
-        let StepOutput { logits, best_tokens } = &mut scratch.output;
-        let logits = logits.chunks_mut(vocab_size).map(RowOutput::Logits);
-        let rows = logits.chain(best_tokens.drain(..).map(RowOutput::BestToken));
-        for (entry, row) in scratch.sampled.entries.iter().chain(&scratch.best.entries).zip(rows) {
+        let StepOutput { logits, top_logits, best_tokens } = &mut scratch.output;
+        let logits = logits.chunks_mut(vocab_size).map(Row::Logits);
+        let top = StepOutput::top_rows(top_logits, num_top_logits).map(Row::Top);
+        let rows = logits.chain(top).chain(best_tokens.drain(..).map(Row::Best));
+        let entries = [&scratch.sampled, &scratch.top, &scratch.best].into_iter().flat_map(|draws| &draws.entries);
+        for (index, (entry, row)) in entries.zip(rows).enumerate() {
             let sequence = &mut self.scheduler.running_mut()[scratch.step[*entry].index];
             let Some(active) = self.active.get_mut(&sequence.id()) else { continue };
+            let row = match row {
+                Row::Logits(logits) => RowOutput::Logits(logits),
+                Row::Best(token) => RowOutput::Token(token),
+                Row::Top(top) => match active.draw_from_top(top, &mut scratch.sampling) {
+                    Some(token) => RowOutput::Token(Ok(token)),
+                    None => {
+                        self.runner.read_logits(index, &mut scratch.whole_row)?;
+                        RowOutput::Logits(&mut scratch.whole_row)
+                    }
+                },
+            };
             match active.take_token(row, sequence.tokens(), &mut scratch.sampling) {
                 Some(token) => sequence.push(token),
                 None => scratch.finished.push(sequence.id()),
@@ -230,6 +267,7 @@ impl Worker {
             self.scheduler.retire(|id| finished.contains(&id));
             self.active.retain(|id, _| !finished.contains(id));
         }
+        Ok(())
     }
 
     fn fail_generations(&mut self, error: &StepError) {

@@ -21,6 +21,7 @@ pub(crate) use load::mla_spec;
 pub use load::{LoadOptions, LoadProgress};
 pub use observe::{Observer, Point, Value};
 pub use workspace::Workspace;
+pub(crate) use workspace::num_top_logits;
 
 use std::collections::BTreeMap;
 
@@ -113,6 +114,23 @@ impl<B: Backend> Model<B> {
         workspace: &mut Workspace<B>,
     ) -> Result<(), StepError> {
         backend.argmax(stream, &workspace.logits, num_ids, &mut workspace.best_tokens)
+    }
+
+    /// The highest logits among the ids below `num_ids` of each row that [`Model::logits`] just computed, with
+    /// `workspace.inverse_temperatures`, into `workspace.top_logits` `[M, 2 K + 1]`.
+    ///
+    /// # Errors
+    /// [`StepError`] from the backend.
+    pub fn top_logits(
+        &self,
+        backend: &B,
+        stream: &mut B::Stream,
+        num_ids: usize,
+        workspace: &mut Workspace<B>,
+    ) -> Result<(), StepError> {
+        let Workspace { logits, inverse_temperatures, top_logits, .. } = workspace;
+        top_logits.set_rows(logits.rows());
+        backend.top_logits(stream, logits, inverse_temperatures, num_ids, top_logits)
     }
 
     /// The MTP module, if loaded.

@@ -1,6 +1,8 @@
 //! All memory a step touches, allocated once.
 
-use crate::backend::{ActTensor, Backend, CacheSpec, MlaSpec, PrepareError, Routing, StepLimits, Tensor};
+use crate::backend::{
+    ActTensor, Backend, CacheSpec, MAX_TOP_LOGITS, MlaSpec, PrepareError, Routing, StepLimits, Tensor, TopLogits,
+};
 use crate::config::ModelConfig;
 
 /// Activations, latent cache and logits of one runner.
@@ -31,6 +33,16 @@ pub struct Workspace<B: Backend> {
     pub logits: Tensor<B::Buffer, f32>,
     /// Their highest logits' ids, `[M, 1]`.
     pub best_tokens: Tensor<B::Buffer, u32>,
+    /// What their logits are multiplied by before a draw, `[M, 1]`; as `top_logits`, of capacity 0 where the device does not
+    /// find them.
+    pub inverse_temperatures: Tensor<B::Buffer, f32>,
+    /// Their highest logits, rows of [`TopLogits`]: `[M, 2 K + 1]`.
+    pub top_logits: Tensor<B::Buffer, u32>,
+}
+
+/// Highest logits of a row that a device is asked for: in nearly all draws from a language model more than enough.
+pub(crate) fn num_top_logits(config: &ModelConfig) -> usize {
+    MAX_TOP_LOGITS.min(config.vocab_size)
 }
 
 impl<B: Backend> std::fmt::Debug for Workspace<B> {
@@ -56,6 +68,7 @@ impl<B: Backend> Workspace<B> {
         let top_k = config.moe.as_ref().map_or(1, |moe| moe.num_experts_per_tok);
         let mtp_tokens = if cache.num_layers > config.num_hidden_layers { tokens } else { 0 };
         let logit_rows = limits.max_logit_rows();
+        let top_rows = if backend.finds_top_logits() { logit_rows } else { 0 };
         Ok(Self {
             tokens: Tensor::alloc(backend, tokens, 1)?,
             residual: Tensor::alloc(backend, tokens, hidden)?,
@@ -70,6 +83,8 @@ impl<B: Backend> Workspace<B> {
             selected: Tensor::alloc(backend, logit_rows, hidden)?,
             logits: Tensor::alloc(backend, logit_rows, config.vocab_size)?,
             best_tokens: Tensor::alloc(backend, logit_rows, 1)?,
+            inverse_temperatures: Tensor::alloc(backend, top_rows, 1)?,
+            top_logits: Tensor::alloc(backend, top_rows, TopLogits::num_words(num_top_logits(config)))?,
         })
     }
 

@@ -1,6 +1,8 @@
 //! The few formulas everything is made of.
 
-use crate::backend::NO_TOKEN;
+use std::cmp::Ordering;
+
+use crate::backend::{NO_TOKEN, TopLogits};
 
 /// Σ a·b in f64, rounded once. Eight partial sums, so that the compiler may compute them side by side.
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -57,4 +59,20 @@ pub(super) fn highest(values: &[f32]) -> u32 {
         }
     }
     best
+}
+
+/// The highest values and the weight of all of them, as a row of [`TopLogits`].
+pub(super) fn write_top(values: &[f32], inverse_temperature: f32, words: &mut [u32]) {
+    let num_top = TopLogits::num_top(words.len());
+    let mut order: Vec<usize> = (0..values.len()).filter(|id| values[*id] > f32::NEG_INFINITY).collect();
+    // Stable: of equals, −0 and 0 too, the lowest ids stay in front.
+    order.sort_by(|a, b| values[*b].partial_cmp(&values[*a]).unwrap_or(Ordering::Equal));
+    let highest = order.first().map_or(f64::NEG_INFINITY, |id| f64::from(values[*id]));
+    let weight = |id: &usize| ((f64::from(values[*id]) - highest) * f64::from(inverse_temperature)).exp();
+    let total: f64 = order.iter().map(weight).sum();
+    let (mut ids, mut logits) = (vec![NO_TOKEN; num_top], vec![f32::NEG_INFINITY; num_top]);
+    for (place, id) in order.into_iter().take(num_top).enumerate() {
+        (ids[place], logits[place]) = (id as u32, values[id]);
+    }
+    TopLogits { ids: &ids, logits: &logits, total: total as f32 }.write_words(words);
 }

@@ -24,7 +24,7 @@ use crate::backend::{
     HostBuffer, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Routing, StepError, Tensor,
 };
 use crate::quant::{HostWeight, WeightFormat};
-use math::highest;
+use math::{highest, write_top};
 
 /// The reference as an ordinary backend.
 #[derive(Debug, Clone)]
@@ -258,6 +258,25 @@ impl Backend for ReferenceBackend {
     ) -> Result<(), StepError> {
         for (row, out) in out.as_mut_slice().iter_mut().enumerate() {
             *out = highest(&logits.row(row)[..num_ids]);
+        }
+        Ok(())
+    }
+
+    fn finds_top_logits(&self) -> bool {
+        true
+    }
+
+    fn top_logits(
+        &self,
+        _: &mut ReferenceStream,
+        logits: &Tensor<HostBuffer, f32>,
+        inverse_temperatures: &Tensor<HostBuffer, f32>,
+        num_ids: usize,
+        out: &mut Tensor<HostBuffer, u32>,
+    ) -> Result<(), StepError> {
+        let cols = out.cols();
+        for (row, words) in out.as_mut_slice().chunks_mut(cols).enumerate() {
+            write_top(&logits.row(row)[..num_ids], inverse_temperatures.row(row)[0], words);
         }
         Ok(())
     }

@@ -42,6 +42,15 @@ fn rounded(size: usize) -> usize {
     if size > 16 && size <= power / 4 * 3 { power / 4 * 3 } else { power }
 }
 
+/// What is recorded: one of these is the same work every time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Recording {
+    pub(super) pass: Pass,
+    pub(super) bucket: Bucket,
+    /// The highest logits of every row are found too.
+    pub(super) with_top: bool,
+}
+
 #[derive(Debug)]
 enum State<G> {
     /// It has run, so scratch memory is there.
@@ -53,7 +62,7 @@ enum State<G> {
 
 #[derive(Debug)]
 struct Entry<G> {
-    key: (Pass, Bucket),
+    key: Recording,
     state: State<G>,
     last_used: u64,
 }
@@ -71,9 +80,8 @@ impl<G> CapturedPasses<G> {
     }
 
     /// Takes note of a pass over a step of a bucket. True where it is to be recorded now: it has run once and is not held.
-    pub(super) fn is_due(&mut self, pass: Pass, bucket: Bucket) -> bool {
+    pub(super) fn is_due(&mut self, key: Recording) -> bool {
         self.num_uses += 1;
-        let key = (pass, bucket);
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.key == key) else {
             self.insert(key);
             return false;
@@ -86,15 +94,15 @@ impl<G> CapturedPasses<G> {
     }
 
     /// The recorded pass, if it is held.
-    pub(super) fn get(&self, pass: Pass, bucket: Bucket) -> Option<&G> {
-        let entry = self.entries.iter().find(|entry| entry.key == (pass, bucket))?;
+    pub(super) fn get(&self, key: Recording) -> Option<&G> {
+        let entry = self.entries.iter().find(|entry| entry.key == key)?;
         match &entry.state {
             State::Captured(graph) => Some(graph),
             State::Ran | State::Failed => None,
         }
     }
 
-    fn insert(&mut self, key: (Pass, Bucket)) {
+    fn insert(&mut self, key: Recording) {
         if self.entries.len() == MAX_HELD {
             let oldest = self.entries.iter().enumerate().min_by_key(|(_, entry)| entry.last_used);
             if let Some(index) = oldest.map(|(index, _)| index) {
@@ -105,17 +113,17 @@ impl<G> CapturedPasses<G> {
     }
 
     /// Keeps what came of recording a pass; `None` where it failed.
-    pub(super) fn keep(&mut self, pass: Pass, bucket: Bucket, graph: Option<G>) {
-        self.set(pass, bucket, graph.map_or(State::Failed, State::Captured));
+    pub(super) fn keep(&mut self, key: Recording, graph: Option<G>) {
+        self.set(key, graph.map_or(State::Failed, State::Captured));
     }
 
     /// Drops a pass that cannot be replayed any more; it has just been run again.
-    pub(super) fn drop_outdated(&mut self, pass: Pass, bucket: Bucket) {
-        self.set(pass, bucket, State::Ran);
+    pub(super) fn drop_outdated(&mut self, key: Recording) {
+        self.set(key, State::Ran);
     }
 
-    fn set(&mut self, pass: Pass, bucket: Bucket, state: State<G>) {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.key == (pass, bucket)) {
+    fn set(&mut self, key: Recording, state: State<G>) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.key == key) {
             entry.state = state;
         }
     }
@@ -155,22 +163,26 @@ mod tests {
         assert_eq!(Bucket::of(&decode(&[7]), 2, &LIMITS), None);
     }
 
+    fn recording(pass: Pass, max_seq_len: usize) -> Recording {
+        Recording { pass, bucket: Bucket { num_seqs: 4, max_seq_len }, with_top: false }
+    }
+
     #[test]
     fn a_pass_runs_then_is_captured_then_replayed() {
-        let bucket = Bucket { num_seqs: 4, max_seq_len: 256 };
+        let key = recording(Pass::Model, 256);
         let mut passes = CapturedPasses::new();
-        let next = |passes: &mut CapturedPasses<_>| {
-            (passes.is_due(Pass::Model, bucket), passes.get(Pass::Model, bucket).copied())
-        };
+        let next = |passes: &mut CapturedPasses<_>| (passes.is_due(key), passes.get(key).copied());
         assert_eq!(next(&mut passes), (false, None));
         assert_eq!(next(&mut passes), (true, None));
-        passes.keep(Pass::Model, bucket, Some("graph"));
+        passes.keep(key, Some("graph"));
         assert_eq!(next(&mut passes), (false, Some("graph")));
-        assert!(!passes.is_due(Pass::Draft, bucket), "another pass is another recording");
-        assert_eq!(passes.get(Pass::Draft, bucket), None);
-        passes.drop_outdated(Pass::Model, bucket);
+        for other in [recording(Pass::Draft, 256), recording(Pass::Model, 384), Recording { with_top: true, ..key }] {
+            assert!(!passes.is_due(other), "another recording");
+            assert_eq!(passes.get(other), None);
+        }
+        passes.drop_outdated(key);
         assert_eq!(next(&mut passes), (true, None));
-        passes.keep(Pass::Model, bucket, None);
+        passes.keep(key, None);
         for _ in 0..2 {
             assert_eq!(next(&mut passes), (false, None), "what failed is not tried again");
         }
@@ -178,17 +190,17 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_pass_is_dropped() {
-        let bucket = |i: usize| Bucket { num_seqs: 1, max_seq_len: 256 + i };
+        let key = |i: usize| recording(Pass::Model, 256 + i);
         let mut passes = CapturedPasses::new();
         for i in 0..MAX_HELD {
-            passes.is_due(Pass::Model, bucket(i));
-            passes.keep(Pass::Model, bucket(i), Some(i));
+            passes.is_due(key(i));
+            passes.keep(key(i), Some(i));
         }
-        passes.is_due(Pass::Model, bucket(0));
-        passes.is_due(Pass::Model, bucket(MAX_HELD));
-        assert_eq!(passes.get(Pass::Model, bucket(0)), Some(&0));
-        assert_eq!(passes.get(Pass::Model, bucket(1)), None, "dropped for the last one");
-        assert_eq!(passes.get(Pass::Model, bucket(2)), Some(&2));
+        passes.is_due(key(0));
+        passes.is_due(key(MAX_HELD));
+        assert_eq!(passes.get(key(0)), Some(&0));
+        assert_eq!(passes.get(key(1)), None, "dropped for the last one");
+        assert_eq!(passes.get(key(2)), Some(&2));
         assert_eq!(passes.entries.len(), MAX_HELD);
     }
 }

@@ -8,7 +8,7 @@ mod pass;
 mod rows;
 mod run;
 
-pub use rows::{StepOutput, WantedRows};
+pub use rows::{StepOutput, TopRows, WantedRows};
 pub use run::{Runner, RunnerOptions};
 
 use std::collections::BTreeMap;
@@ -27,6 +27,8 @@ pub struct RunnerInfo {
     pub vocab_size: usize,
     /// Ids that stand for a token, from 0 on; the head may have more rows. Others are never a best token.
     pub num_token_ids: usize,
+    /// Highest logits of a row that can be asked for; 0 where the device does not find them.
+    pub num_top_logits: usize,
     /// True when [`StepRunner::draft`] can be called.
     pub has_mtp: bool,
 }
@@ -63,4 +65,14 @@ pub trait StepRunner: Send {
     /// # Panics
     /// Without an MTP module ([`RunnerInfo::has_mtp`]).
     fn draft(&mut self, next_tokens: &[u32], wanted: WantedRows<'_>, output: &mut StepOutput) -> Result<(), StepError>;
+
+    /// Reads all logits of one of the rows that were wanted of the step or draft before: the `index`-th, those of
+    /// [`WantedRows::logits`] first, then `top_logits`, then `best_tokens`.
+    ///
+    /// # Errors
+    /// [`StepError`] from the device.
+    ///
+    /// # Panics
+    /// When there was no such row, or more than [`StepLimits::max_logit_rows`] of them, which are not held together.
+    fn read_logits(&mut self, index: usize, logits: &mut Vec<f32>) -> Result<(), StepError>;
 }

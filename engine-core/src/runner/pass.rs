@@ -20,7 +20,7 @@ pub(super) struct PassRun<'a, B: Backend> {
     pub(super) model: &'a Model<B>,
     pub(super) meta: &'a StepMeta<B::Buffer>,
     pub(super) workspace: &'a mut Workspace<B>,
-    /// Ids that may be a best token.
+    /// Ids that may be a best token, or among the highest logits.
     pub(super) num_token_ids: usize,
 }
 
@@ -38,10 +38,13 @@ impl<B: Backend> PassRun<'_, B> {
         }
     }
 
-    /// Hidden states, and logits and best token of each row in `workspace.logit_rows`.
-    pub(super) fn forward_to_logits(&mut self, stream: &mut B::Stream) -> Result<(), StepError> {
+    /// Hidden states, and logits and best token of each row in `workspace.logit_rows`; their highest logits too if wanted.
+    pub(super) fn forward_to_logits(&mut self, stream: &mut B::Stream, with_top: bool) -> Result<(), StepError> {
         self.forward(stream, Observer::none())?;
         self.model.logits(self.backend, stream, self.workspace)?;
+        if with_top {
+            self.model.top_logits(self.backend, stream, self.num_token_ids, self.workspace)?;
+        }
         self.model.best_tokens(self.backend, stream, self.num_token_ids, self.workspace)
     }
 

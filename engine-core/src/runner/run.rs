@@ -1,9 +1,11 @@
 //! The runner of one backend.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use super::capture::{Bucket, CapturedPasses};
+use super::capture::{Bucket, CapturedPasses, Recording};
 use super::pass::{Pass, PassRun};
+use super::rows::{KindPart, RowKinds};
 use super::{RunnerInfo, StepOutput, StepRunner, WantedRows};
 use crate::Error;
 use crate::backend::{
@@ -11,7 +13,7 @@ use crate::backend::{
     StepLimits, StepMeta, Tensor,
 };
 use crate::config::ModelConfig;
-use crate::model::{LoadOptions, LoadProgress, Model, Observer, Workspace, mla_spec};
+use crate::model::{LoadOptions, LoadProgress, Model, Observer, Workspace, mla_spec, num_top_logits};
 use crate::quant::{PrecisionPolicy, WeightClass, WeightFormat};
 use crate::sampling::SamplingError;
 use crate::weights::Checkpoint;
@@ -48,8 +50,10 @@ pub struct Runner<B: Backend> {
     /// What that step is padded to.
     bucket: Option<Bucket>,
     token_ids: Vec<u32>,
-    /// [`WantedRows`], logits first.
+    /// [`WantedRows`]: logits first, then top logits.
     rows: Vec<u32>,
+    /// Of these rows; 1 where none is given.
+    inverse_temperatures: Vec<f32>,
     best_ids: Vec<u32>,
 }
 
@@ -89,11 +93,13 @@ impl<B: Backend> Runner<B> {
         // The workspace only needs the dimensions of attention, not a second rope table.
         let mla = mla_spec(config, 1);
         let workspace = Workspace::alloc(&backend, config, &mla, &limits, &cache)?;
+        let num_top_logits = if backend.finds_top_logits() { num_top_logits(config) } else { 0 };
         let info = RunnerInfo {
             limits,
             num_blocks: options.num_blocks,
             vocab_size: config.vocab_size,
             num_token_ids: options.num_token_ids.map_or(config.vocab_size, |n| n.min(config.vocab_size)),
+            num_top_logits,
             has_mtp: model.has_mtp(),
         };
         Ok(Self {
@@ -108,6 +114,7 @@ impl<B: Backend> Runner<B> {
             bucket: None,
             token_ids: Vec::with_capacity(limits.max_num_batched_tokens),
             rows: Vec::new(),
+            inverse_temperatures: Vec::new(),
             best_ids: Vec::new(),
         })
     }
@@ -201,88 +208,108 @@ impl<B: Backend> Runner<B> {
         self.list_rows(wanted);
         let last = self.rows.last().copied().unwrap_or_default();
         self.rows.resize(bucket.num_seqs, last);
-        self.workspace.logit_rows.write(&self.backend, &mut self.stream, &self.rows)?;
-        self.replay_or_run(pass, bucket)?;
-        output.logits.resize(wanted.logits.len() * self.info.vocab_size, 0.0);
-        output.best_tokens.clear();
-        self.read_rows(&mut output.logits, wanted.best_tokens.len(), &mut output.best_tokens)
+        self.inverse_temperatures.resize(bucket.num_seqs, 1.0);
+        let with_top = !wanted.top_logits.rows.is_empty();
+        self.write_rows(0..bucket.num_seqs, with_top)?;
+        self.replay_or_run(Recording { pass, bucket, with_top })?;
+        self.resize(wanted, output);
+        self.read_rows(&wanted.kinds(), 0..wanted.num_rows(), output)
     }
 
     /// Queues a pass over a padded step, and the head's. Whether the work is replayed, recorded or run, it is the same.
-    fn replay_or_run(&mut self, pass: Pass, bucket: Bucket) -> Result<(), StepError> {
-        if self.captured.is_due(pass, bucket) {
+    fn replay_or_run(&mut self, recording: Recording) -> Result<(), StepError> {
+        let Recording { pass, with_top, .. } = recording;
+        if self.captured.is_due(recording) {
             let (mut run, stream) = self.pass_run(pass);
             let backend = run.backend;
-            let recorded = backend.capture(stream, &mut |stream| run.forward_to_logits(stream));
+            let recorded = backend.capture(stream, &mut |stream| run.forward_to_logits(stream, with_top));
             if let Err(error) = &recorded {
-                tracing::debug!(%error, ?pass, ?bucket, "a step cannot be captured and is launched each time");
+                tracing::debug!(%error, ?recording, "a step cannot be captured and is launched each time");
             }
-            self.captured.keep(pass, bucket, recorded.ok().flatten());
+            self.captured.keep(recording, recorded.ok().flatten());
         }
-        if let Some(graph) = self.captured.get(pass, bucket) {
+        if let Some(graph) = self.captured.get(recording) {
             match self.backend.replay(&mut self.stream, graph)? {
                 Replayed::Queued => {
                     self.pass_run(pass).0.set_rows();
                     return Ok(());
                 }
-                Replayed::OutOfDate => self.captured.drop_outdated(pass, bucket),
+                Replayed::OutOfDate => self.captured.drop_outdated(recording),
             }
         }
         let (mut run, stream) = self.pass_run(pass);
-        run.forward_to_logits(stream)
+        run.forward_to_logits(stream, with_top)
     }
 
+    /// Lists what is wanted: `rows`, and `inverse_temperatures` where a device finds top logits.
     fn list_rows(&mut self, wanted: WantedRows<'_>) {
-        self.rows.clear();
-        self.rows.extend_from_slice(wanted.logits);
-        self.rows.extend_from_slice(wanted.best_tokens);
+        let Self { rows, inverse_temperatures, .. } = self;
+        rows.clear();
+        for kind in [wanted.logits, wanted.top_logits.rows, wanted.best_tokens] {
+            rows.extend_from_slice(kind);
+        }
+        inverse_temperatures.clear();
+        inverse_temperatures.resize(wanted.logits.len(), 1.0);
+        inverse_temperatures.extend_from_slice(wanted.top_logits.inverse_temperatures);
+        inverse_temperatures.resize(rows.len(), 1.0);
     }
 
-    /// What is wanted of the hidden states in the workspace, as many rows at a time as it holds: rows of both kinds
-    /// share a pass over the head.
+    /// Uploads a chunk of the rows that are listed, and how their totals are taken if that is wanted.
+    fn write_rows(&mut self, chunk: Range<usize>, with_top: bool) -> Result<(), StepError> {
+        let Self { backend, stream, workspace, rows, inverse_temperatures, .. } = self;
+        if with_top {
+            workspace.inverse_temperatures.write(backend, stream, &inverse_temperatures[chunk.clone()])?;
+        }
+        workspace.logit_rows.write(backend, stream, &rows[chunk])
+    }
+
+    /// Makes room for what is wanted.
+    fn resize(&self, wanted: WantedRows<'_>, output: &mut StepOutput) {
+        output.logits.resize(wanted.logits.len() * self.info.vocab_size, 0.0);
+        output.top_logits.resize(wanted.top_logits.rows.len() * self.workspace.top_logits.cols(), 0);
+        output.best_tokens.clear();
+    }
+
+    /// What is wanted of the hidden states in the workspace, as many rows at a time as it holds: rows of all kinds share a
+    /// pass over the head.
     fn read_output(&mut self, wanted: WantedRows<'_>, output: &mut StepOutput) -> Result<(), StepError> {
         self.list_rows(wanted);
-        let vocab_size = self.info.vocab_size;
-        output.logits.resize(wanted.logits.len() * vocab_size, 0.0);
-        output.best_tokens.clear();
-        let mut logits = output.logits.as_mut_slice();
+        self.resize(wanted, output);
+        let kinds = wanted.kinds();
         let rows_at_once = self.workspace.logits.capacity();
         for first in (0..self.rows.len()).step_by(rows_at_once) {
-            let Self { backend, model, stream, workspace, info, rows, .. } = self;
-            let rows = &rows[first..rows.len().min(first + rows_at_once)];
-            workspace.logit_rows.write(backend, stream, rows)?;
+            let chunk = first..self.rows.len().min(first + rows_at_once);
+            let with_top = KindPart::of(&kinds.top, &chunk).is_some();
+            self.write_rows(chunk.clone(), with_top)?;
+            let Self { backend, model, stream, workspace, info, .. } = self;
             model.logits(backend, stream, workspace)?;
-            let num_with_logits = rows.len().min(logits.len() / vocab_size);
-            let num_best = rows.len() - num_with_logits;
-            if num_best > 0 {
+            if with_top {
+                model.top_logits(backend, stream, info.num_token_ids, workspace)?;
+            }
+            if KindPart::of(&kinds.best, &chunk).is_some() {
                 model.best_tokens(backend, stream, info.num_token_ids, workspace)?;
             }
-            let (into, rest) = logits.split_at_mut(num_with_logits * vocab_size);
-            self.read_rows(into, num_best, &mut output.best_tokens)?;
-            logits = rest;
+            self.read_rows(&kinds, chunk, output)?;
         }
         Ok(())
     }
 
-    /// Reads the logits of the first rows in the workspace, as many as `logits` has place for, and the best tokens of the
-    /// next `num_best`.
-    fn read_rows(
-        &mut self,
-        logits: &mut [f32],
-        num_best: usize,
-        best_tokens: &mut Vec<Result<u32, SamplingError>>,
-    ) -> Result<(), StepError> {
+    /// Reads what is wanted of a chunk of the rows, which is in the workspace.
+    fn read_rows(&mut self, kinds: &RowKinds, chunk: Range<usize>, output: &mut StepOutput) -> Result<(), StepError> {
         let Self { backend, stream, workspace: ws, info, best_ids, .. } = self;
-        let num_with_logits = logits.len() / info.vocab_size;
-        if !logits.is_empty() {
-            ws.logits.read_rows(backend, stream, 0, logits)?;
+        if let Some(part) = KindPart::of(&kinds.logits, &chunk) {
+            let values = &mut output.logits[part.values(info.vocab_size)];
+            ws.logits.read_rows(backend, stream, part.first_row, values)?;
         }
-        best_ids.resize(num_best, 0);
-        if num_best > 0 {
-            ws.best_tokens.read_rows(backend, stream, num_with_logits, best_ids)?;
+        if let Some(part) = KindPart::of(&kinds.top, &chunk) {
+            let words = &mut output.top_logits[part.values(ws.top_logits.cols())];
+            ws.top_logits.read_rows(backend, stream, part.first_row, words)?;
         }
-        for (row, &id) in (num_with_logits..).zip(best_ids.iter()) {
-            best_tokens.push(match id {
+        let Some(part) = KindPart::of(&kinds.best, &chunk) else { return Ok(()) };
+        best_ids.resize(part.outputs.len(), 0);
+        ws.best_tokens.read_rows(backend, stream, part.first_row, best_ids)?;
+        for (row, &id) in (part.first_row..).zip(best_ids.iter()) {
+            output.best_tokens.push(match id {
                 NO_TOKEN => Err(no_candidate(backend, stream, &ws.logits, (row, info.num_token_ids))?),
                 id => Ok(id),
             });
@@ -337,6 +364,14 @@ impl<B: Backend> StepRunner for Runner<B> {
             Some(bucket) => self.run_padded((Pass::Draft, bucket), wanted, output),
             None => self.run(Pass::Draft, wanted, output, Observer::none()),
         }
+    }
+
+    fn read_logits(&mut self, index: usize, logits: &mut Vec<f32>) -> Result<(), StepError> {
+        let Self { backend, stream, workspace, rows, info, .. } = self;
+        let num_held = workspace.logits.rows();
+        assert!(rows.len() == num_held && index < num_held, "row {index} of {}, {num_held} are held", rows.len());
+        logits.resize(info.vocab_size, 0.0);
+        workspace.logits.read_rows(backend, stream, index, logits)
     }
 }
 

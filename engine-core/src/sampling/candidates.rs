@@ -1,11 +1,14 @@
 //! The tokens that remain after `min_p`, `top_k` and `top_p`, and the draw among them.
 //!
 //! All three keep a beginning of the same order, likeliest first and lower ids first among equals, so what remains is
-//! their shortest beginning, with the probabilities of `top_p` taken over what the other two leave.
+//! their shortest beginning, with the probabilities of `top_p` taken over what the other two leave. The draw walks that
+//! order too, so it looks at the likeliest tokens alone: few of them mostly, and those that a device finds
+//! ([`TopLogits`]) are mostly enough.
 //! Weights are `exp((logit − max) / temperature)` in f32, sums are f64 in a fixed order.
 
 use super::softmax::{exp_nonpositive, sum};
 use super::{SamplingParams, SamplingScratch};
+use crate::backend::{NO_TOKEN, TopLogits};
 
 /// Tokens ordered at first when looking for the nucleus; then four times as many, and so on.
 const FIRST_CHUNK: usize = 256;
@@ -24,80 +27,139 @@ impl Scale {
     }
 }
 
-/// What a draw chooses from.
+/// How the tokens that remain are drawn from.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Candidates {
-    /// Every id, by `scratch.weights`, in id order.
-    All {
-        /// Sum of the weights.
-        total: f64,
-    },
-    /// The first `len` of `scratch.keys`, likeliest first.
-    Best {
-        /// How many.
-        len: usize,
-        /// Sum of their weights.
-        total: f64,
-    },
+pub(super) enum Draw {
+    /// `top_p` leaves some tokens, and the draw is among them.
+    Nucleus,
+    /// `top_p` is off: the draw is among all that the other two leave.
+    All,
 }
 
-/// Reduces `logits` to what `params` leave. At least one token remains when the highest logit is above −∞.
+impl Draw {
+    pub(super) fn of(params: &SamplingParams) -> Self {
+        if params.top_p < 1.0 { Draw::Nucleus } else { Draw::All }
+    }
+
+    /// The share of what `min_p` and `top_k` leave that a beginning must weigh to decide a draw at `u`.
+    fn share(self, params: &SamplingParams, u: f64) -> f64 {
+        match self {
+            Draw::Nucleus => f64::from(params.top_p),
+            Draw::All => u,
+        }
+    }
+}
+
+/// A beginning of the order: the first `len` of `scratch.keys`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Beginning {
+    /// How many.
+    pub(super) len: usize,
+    /// Sum of their weights.
+    pub(super) total: f64,
+}
+
+/// The id at `u` (0 ≤ u < 1) of what `params` leave of `logits`, of which one is above −∞.
+pub(super) fn draw(
+    logits: &[f32],
+    params: &SamplingParams,
+    u: f64,
+    scale: Scale,
+    scratch: &mut SamplingScratch,
+) -> u32 {
+    let draw = Draw::of(params);
+    let beginning = candidates(logits, params, draw.share(params, u), scale, scratch);
+    pick(draw, beginning, u, scale, &scratch.keys)
+}
+
+/// As [`draw`], from the likeliest tokens that a device found, which are in `scratch.keys` in order ([`fill_top`]); `None`
+/// where they do not decide it.
+pub(super) fn draw_from_top(
+    top: TopLogits<'_>,
+    params: &SamplingParams,
+    u: f64,
+    scale: Scale,
+    scratch: &mut SamplingScratch,
+) -> Option<u32> {
+    let draw = Draw::of(params);
+    let keys = &mut scratch.keys;
+    let weight = |&key: &u64| scale.weight(logit_of(key));
+    // Fewer than there is room for are all that there are.
+    let mut is_all = keys.len() < top.ids.len();
+    if params.top_k > 0 && params.top_k <= keys.len() {
+        keys.truncate(params.top_k);
+        is_all = true;
+    }
+    let len = keys.partition_point(|key| weight(key) >= params.min_p);
+    is_all |= len < keys.len();
+    keys.truncate(len);
+    // The row's weight says nothing of what these two leave of it.
+    if !is_all && (params.top_k > 0 || params.min_p > 0.0) {
+        return None;
+    }
+    let total = match is_all {
+        true => keys.iter().map(|key| f64::from(weight(key))).sum(),
+        false => f64::from(top.total),
+    };
+    let wanted = draw.share(params, u) * total;
+    let beginning = beginning(keys, wanted, scale);
+    (is_all || beginning.total >= wanted).then(|| pick(draw, beginning, u, scale, keys))
+}
+
+/// Leaves the tokens that a device found in `keys`, likeliest first.
+pub(super) fn fill_top(top: TopLogits<'_>, keys: &mut Vec<u64>) {
+    keys.clear();
+    let found = top.ids.iter().zip(top.logits).filter(|(id, _)| **id != NO_TOKEN);
+    keys.extend(found.map(|(id, logit)| key_of(*logit, *id)));
+    keys.sort_unstable();
+}
+
+/// The shortest beginning of what `params` leave that weighs `share` of it. A token at least, when the highest logit is
+/// above −∞.
 pub(super) fn candidates(
     logits: &[f32],
     params: &SamplingParams,
+    share: f64,
     scale: Scale,
     scratch: &mut SamplingScratch,
-) -> Candidates {
+) -> Beginning {
     if params.top_k > 0 && params.top_k < logits.len() {
         select_top(logits, params.top_k, &mut scratch.keys);
         scratch.keys.sort_unstable();
         let weight = |&key: &u64| scale.weight(logit_of(key));
         let len = scratch.keys.partition_point(|key| weight(key) >= params.min_p);
         scratch.keys.truncate(len);
-        let total = scratch.keys.iter().map(|key| f64::from(weight(key))).sum();
-        return nucleus(&mut scratch.keys, params.top_p, total, scale);
+        let total: f64 = scratch.keys.iter().map(|key| f64::from(weight(key))).sum();
+        return beginning(&mut scratch.keys, share * total, scale);
     }
     let total = fill_weights(logits, params.min_p, scale, &mut scratch.weights);
-    if params.top_p >= 1.0 {
-        return Candidates::All { total };
-    }
-    // All tokens lighter than this together weigh less than half of what top_p leaves out: none is in the nucleus.
-    let floor = 0.5 * (1.0 - f64::from(params.top_p)) * total / logits.len() as f64;
+    // All tokens lighter than this together weigh less than half of what is left out: none is in the beginning.
+    let floor = 0.5 * (1.0 - share) * total / logits.len() as f64;
     scratch.keys.clear();
     for (id, (&logit, &weight)) in logits.iter().zip(&scratch.weights).enumerate() {
         if weight > 0.0 && f64::from(weight) >= floor {
             scratch.keys.push(key_of(logit, id as u32));
         }
     }
-    nucleus(&mut scratch.keys, params.top_p, total, scale)
+    beginning(&mut scratch.keys, share * total, scale)
 }
 
-/// The candidate at `u` (0 ≤ u < 1) of the total weight.
-pub(super) fn pick(candidates: Candidates, u: f64, scale: Scale, scratch: &SamplingScratch) -> u32 {
-    match candidates {
-        Candidates::All { total } => {
-            let weights = scratch.weights.iter().enumerate().map(|(id, &weight)| (id as u32, weight));
-            walk(weights, u * total)
+/// The candidate at `u` of the total weight.
+fn pick(draw: Draw, beginning: Beginning, u: f64, scale: Scale, keys: &[u64]) -> u32 {
+    let keys = &keys[..beginning.len];
+    let reached = match draw {
+        // It ends where `u` is.
+        Draw::All => None,
+        Draw::Nucleus => {
+            let mut sum = 0.0;
+            keys.iter().position(|key| {
+                sum += f64::from(scale.weight(logit_of(*key)));
+                sum > u * beginning.total
+            })
         }
-        Candidates::Best { len, total } => {
-            let weights = scratch.keys[..len].iter().map(|&key| (id_of(key), scale.weight(logit_of(key))));
-            walk(weights, u * total)
-        }
-    }
-}
-
-/// The first id at which the running sum exceeds `target`; rounding may leave the last one that has any weight.
-fn walk(weights: impl Iterator<Item = (u32, f32)>, target: f64) -> u32 {
-    let mut sum = 0.0;
-    let mut last = 0;
-    for (id, weight) in weights.filter(|&(_, weight)| weight > 0.0) {
-        sum += f64::from(weight);
-        last = id;
-        if sum > target {
-            break;
-        }
-    }
-    last
+    };
+    // Rounding may leave the last one.
+    id_of(keys[reached.unwrap_or(keys.len() - 1)])
 }
 
 /// Writes the weight of every id, 0 below `min_p`; returns their sum.
@@ -110,10 +172,10 @@ fn fill_weights(logits: &[f32], min_p: f32, scale: Scale, weights: &mut Vec<f32>
     sum(weights)
 }
 
-/// The shortest beginning of the order that weighs at least `top_p · total`. Sorts no more of `keys` than that needs.
-fn nucleus(keys: &mut [u64], top_p: f32, total: f64, scale: Scale) -> Candidates {
-    let wanted = f64::from(top_p) * total;
-    let (mut sum, mut len, mut chunk) = (0.0, 0, FIRST_CHUNK);
+/// The shortest beginning of the order that weighs at least `wanted`, a token at least. Sorts no more of `keys` than that
+/// needs.
+fn beginning(keys: &mut [u64], wanted: f64, scale: Scale) -> Beginning {
+    let (mut total, mut len, mut chunk) = (0.0, 0, FIRST_CHUNK);
     while len < keys.len() {
         let end = keys.len().min(len + chunk);
         if end < keys.len() {
@@ -121,15 +183,15 @@ fn nucleus(keys: &mut [u64], top_p: f32, total: f64, scale: Scale) -> Candidates
         }
         keys[len..end].sort_unstable();
         for &key in &keys[len..end] {
-            sum += f64::from(scale.weight(logit_of(key)));
+            total += f64::from(scale.weight(logit_of(key)));
             len += 1;
-            if sum >= wanted {
-                return Candidates::Best { len, total: sum };
+            if total >= wanted {
+                return Beginning { len, total };
             }
         }
         chunk *= 4;
     }
-    Candidates::Best { len, total: sum }
+    Beginning { len, total }
 }
 
 /// Leaves the keys of the `k` best logits above −∞ in `keys`, in no order, looking at each logit once.

@@ -97,17 +97,17 @@ impl SamplingParams {
         self.temperature < GREEDY_TEMPERATURE
     }
 
-    /// True when no field changes a logit, draws, or tells of logits: the highest logit is all that counts, but for
-    /// `min_tokens`. Every field is named, so that a new one is thought of here.
-    pub(super) fn takes_best(&self) -> bool {
+    /// True when no field changes single logits or tells of them, but for `min_tokens`: the highest ones are all that
+    /// counts. Every field is named, so that a new one is thought of here.
+    pub(super) fn takes_logits_as_they_are(&self) -> bool {
         let Self {
             // Greedy or not.
             temperature: _,
-            // They keep the highest logit.
+            // They keep the highest logits.
             top_p: _,
             top_k: _,
             min_p: _,
-            // Nothing is drawn.
+            // Where a draw comes from.
             seed: _,
             // They end a sequence and choose no token.
             stop: _,
@@ -125,7 +125,7 @@ impl SamplingParams {
             skip_special_tokens: _,
             include_stop_str_in_output: _,
         } = self;
-        self.is_greedy() && !self.has_penalties() && logit_bias.is_empty() && logprobs.is_none()
+        !self.has_penalties() && logit_bias.is_empty() && logprobs.is_none()
     }
 
     /// True when tokens so far change the logits.

@@ -3,9 +3,10 @@
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 
-use super::candidates::{Scale, candidates, id_of, logit_of, pick, select_top};
+use super::candidates::{Scale, draw, draw_from_top, fill_top, id_of, logit_of, select_top};
 use super::penalties::{apply_bias, apply_penalties};
 use super::{SamplingError, SamplingParams, argmax, log_sum_exp};
+use crate::backend::TopLogits;
 
 /// Chooses the tokens of one sequence. It draws once per token (never, if greedy) from a generator of its own, so
 /// neither the batch nor speculation changes what a seed gives.
@@ -101,8 +102,25 @@ impl Sampler {
     /// True when the token after `num_generated` ones is the highest logit's and nothing else is told of it: then
     /// [`argmax`] over the ids that stand for a token gives what [`Sampler::sample`] would.
     pub fn takes_best(&self, num_generated: usize) -> bool {
+        self.params.is_greedy() && self.takes_logits_as_they_are(num_generated)
+    }
+
+    /// True when the token after `num_generated` ones is drawn and nothing else is told of it: then
+    /// [`Sampler::sample_top`] may do with the `num_top` highest logits.
+    pub fn takes_top(&self, num_generated: usize, num_top: usize) -> bool {
+        let is_enough = num_top > 0 && self.params.top_k <= num_top;
+        !self.params.is_greedy() && is_enough && self.takes_logits_as_they_are(num_generated)
+    }
+
+    /// True when the request changes no logit and asks for no log-probabilities.
+    fn takes_logits_as_they_are(&self, num_generated: usize) -> bool {
         let forbids_ends = num_generated < self.params.min_tokens && !self.ends.is_empty();
-        self.params.takes_best() && !forbids_ends
+        self.params.takes_logits_as_they_are() && !forbids_ends
+    }
+
+    /// What logits are multiplied by before a draw.
+    pub fn inverse_temperature(&self) -> f32 {
+        1.0 / self.params.temperature
     }
 
     /// Chooses the next token from `logits` (`[vocab_size]`), which are changed. NaN is never chosen.
@@ -128,6 +146,23 @@ impl Sampler {
         Ok(chosen)
     }
 
+    /// Chooses the next token from the highest logits of the ids that stand for a token, `top` being taken at
+    /// [`Sampler::inverse_temperature`]; for a sampler of which [`Sampler::takes_top`] is true. `None` where they do not
+    /// decide: the draw falls on a token past them, or there is none. Nothing is drawn then, and [`Sampler::sample`] of the
+    /// whole row makes the same draw.
+    pub fn sample_top(&mut self, top: TopLogits<'_>, scratch: &mut SamplingScratch) -> Option<u32> {
+        fill_top(top, &mut scratch.keys);
+        let best = *scratch.keys.first()?;
+        if logit_of(best) == f32::INFINITY {
+            return Some(id_of(best));
+        }
+        let scale = Scale { max: logit_of(best), inverse_temperature: self.inverse_temperature() };
+        let mut rng = self.rng.clone();
+        let id = draw_from_top(top, &self.params, uniform(&mut rng), scale, scratch)?;
+        self.rng = rng;
+        Some(id)
+    }
+
     /// Everything that changes single logits: bias, ends that `min_tokens` forbids, penalties.
     fn apply_request(&self, logits: &mut [f32], history: History<'_>, scratch: &mut SamplingScratch) {
         apply_bias(&self.params, logits);
@@ -148,9 +183,8 @@ impl Sampler {
         if self.params.is_greedy() || max == f32::INFINITY {
             return Ok(best);
         }
-        let scale = Scale { max, inverse_temperature: 1.0 / self.params.temperature };
-        let candidates = candidates(logits, &self.params, scale, scratch);
-        Ok(pick(candidates, uniform(&mut self.rng), scale, scratch))
+        let scale = Scale { max, inverse_temperature: self.inverse_temperature() };
+        Ok(draw(logits, &self.params, uniform(&mut self.rng), scale, scratch))
     }
 }
 

@@ -4,8 +4,9 @@
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 
-use super::candidates::{Candidates, Scale, candidates, id_of, logit_of};
+use super::candidates::{Beginning, Scale, candidates, id_of, logit_of};
 use super::*;
+use crate::backend::{NO_TOKEN, TopLogits};
 
 /// Normal-ish logits: sums of uniforms, standard deviation `spread`.
 fn random_logits(rng: &mut Pcg64, len: usize, spread: f32) -> Vec<f32> {
@@ -38,15 +39,11 @@ fn support(logits: &[f32], params: &SamplingParams) -> Vec<(u32, f64)> {
     let mut scratch = SamplingScratch::default();
     let max = logits[argmax(logits).unwrap() as usize];
     let scale = Scale { max, inverse_temperature: 1.0 / params.temperature };
-    let weights: Vec<(u32, f64)> = match candidates(logits, params, scale, &mut scratch) {
-        Candidates::All { .. } => {
-            scratch.weights.iter().enumerate().map(|(id, &w)| (id as u32, f64::from(w))).collect()
-        }
-        Candidates::Best { len, .. } => scratch.keys[..len]
-            .iter()
-            .map(|&key| (id_of(key), (f64::from(logit_of(key) - max) / f64::from(params.temperature)).exp()))
-            .collect(),
-    };
+    // All of them, where top_p does not choose.
+    let share = if params.top_p < 1.0 { f64::from(params.top_p) } else { f64::INFINITY };
+    let Beginning { len, .. } = candidates(logits, params, share, scale, &mut scratch);
+    let weight = |&key: &u64| (f64::from(logit_of(key) - max) / f64::from(params.temperature)).exp();
+    let weights: Vec<(u32, f64)> = scratch.keys[..len].iter().map(|key| (id_of(*key), weight(key))).collect();
     let total: f64 = weights.iter().map(|(_, w)| w).sum();
     weights.into_iter().filter(|&(_, w)| w > 0.0).map(|(id, w)| (id, w / total)).collect()
 }
@@ -171,11 +168,98 @@ fn a_seed_gives_its_own_sequence_whatever_happens_beside_it() {
 fn seeded_draws_are_pinned() {
     let logits: Vec<f32> = (0..1000).map(|i| ((i * 7919) % 1000) as f32 * 0.01).collect();
     let d = SamplingParams { seed: Some(42), ..SamplingParams::default() };
-    assert_eq!(draws(&d, &logits, 6), [235, 247, 766, 531, 964, 373]);
+    assert_eq!(draws(&d, &logits, 6), [346, 988, 224, 396, 313, 408]);
     assert_eq!(
         draws(&SamplingParams { temperature: 0.6, top_p: 0.95, ..d }, &logits, 6),
         [815, 136, 38, 482, 434, 667]
     );
+}
+
+/// Words of a row's highest logits, by sorting everything.
+fn top_words(logits: &[f32], num_top: usize, inverse_temperature: f32) -> Vec<u32> {
+    let mut order: Vec<usize> = (0..logits.len()).filter(|id| logits[*id] > f32::NEG_INFINITY).collect();
+    order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b)));
+    let max = order.first().map_or(0.0, |id| logits[*id]);
+    let total: f64 = order.iter().map(|id| f64::from((logits[*id] - max) * inverse_temperature).exp()).sum();
+    order.truncate(num_top);
+    // Their order is free.
+    order.reverse();
+    let ids: Vec<u32> = order.iter().map(|id| *id as u32).chain([NO_TOKEN; 99]).take(num_top).collect();
+    let values = order.iter().map(|id| logits[*id]).chain([f32::NEG_INFINITY; 99]);
+    let values: Vec<f32> = values.take(num_top).collect();
+    let mut words = vec![0; TopLogits::num_words(num_top)];
+    TopLogits { ids: &ids, logits: &values, total: total as f32 }.write_words(&mut words);
+    words
+}
+
+/// Whether the highest logits decide a draw or the whole row is needed, it is the same draw.
+#[test]
+fn the_highest_logits_draw_what_the_whole_row_does() {
+    let mut rng = Pcg64::seed_from_u64(21);
+    let (mut num_decided, mut num_left) = (0, 0);
+    let mut scratch = SamplingScratch::default();
+    for round in 0..4000 {
+        let len = [3, 40, 900][round % 3];
+        let mut logits = random_logits(&mut rng, len, [0.5, 2.0, 6.0][round / 3 % 3]);
+        if round % 7 == 0 {
+            logits.iter_mut().for_each(|l| *l = l.round());
+        }
+        if round % 11 == 0 {
+            logits[0] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][round % 3];
+        }
+        let mut pick = |of: &[f32]| of[(rng.next_u64() % of.len() as u64) as usize];
+        let params = SamplingParams {
+            temperature: pick(&[0.3, 1.0, 2.0]),
+            top_k: pick(&[0.0, 0.0, 1.0, 7.0, 32.0]) as usize,
+            top_p: pick(&[0.5, 0.95, 1.0, 1.0]),
+            min_p: pick(&[0.0, 0.0, 0.01, 0.2]),
+            seed: Some(round as u64),
+            ..SamplingParams::default()
+        };
+        let mut sampler = Sampler::new(params.clone(), &[], 0);
+        assert!(sampler.takes_top(0, 32));
+        let words = top_words(&logits, 32, sampler.inverse_temperature());
+        let found = sampler.sample_top(TopLogits::from_words(&words), &mut scratch);
+        let whole = |sampler: &mut Sampler| {
+            sampler.sample(&mut logits.clone(), History::default(), &mut SamplingScratch::default()).unwrap().id
+        };
+        let expected = whole(&mut Sampler::new(params.clone(), &[], 0));
+        match found {
+            Some(id) => {
+                assert_eq!(id, expected, "{params:?}");
+                num_decided += 1;
+            }
+            None => {
+                assert_eq!(whole(&mut sampler), expected, "nothing was drawn: {params:?}");
+                num_left += 1;
+            }
+        }
+        if len <= 32 {
+            assert!(found.is_some(), "all there are");
+        }
+    }
+    assert!(num_decided > 2500 && num_left > 300, "{num_decided} {num_left}");
+}
+
+#[test]
+fn requests_that_change_or_tell_of_logits_need_the_whole_row() {
+    let d = SamplingParams::default;
+    let takes = |params: SamplingParams| Sampler::new(params, &[1], 0).takes_top(0, 32);
+    assert!(takes(d()) && takes(SamplingParams { top_k: 32, top_p: 0.5, min_p: 0.1, ..d() }));
+    assert!(!Sampler::new(d(), &[1], 0).takes_top(0, 0), "no device finds them");
+    for params in [
+        SamplingParams { top_k: 33, ..d() },
+        SamplingParams { logprobs: Some(0), ..d() },
+        SamplingParams { logit_bias: [(1, 1.0)].into(), ..d() },
+        SamplingParams { presence_penalty: 1.0, ..d() },
+        SamplingParams { min_tokens: 1, ..d() },
+        SamplingParams::greedy(),
+    ] {
+        assert!(!takes(params.clone()), "{params:?}");
+    }
+    let nothing = top_words(&[f32::NAN, f32::NEG_INFINITY], 2, 1.0);
+    let found = Sampler::new(d(), &[], 0).sample_top(TopLogits::from_words(&nothing), &mut Default::default());
+    assert_eq!(found, None, "the whole row says why");
 }
 
 #[test]

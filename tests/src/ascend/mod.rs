@@ -16,7 +16,7 @@ use engine_core::reference::{ActivationRounding, Numerics};
 use serde_json::json;
 
 use crate::golden::{GoldenMode, Goldens, argmax_agreement, heldout, load_tiny};
-use crate::harness::{DeclaredUnsupported, NO_FP8_CACHE, Profile};
+use crate::harness::{DeclaredUnsupported, NO_FP8_CACHE, NO_TOP_LOGITS, Profile};
 
 /// The text whose perplexity is compared, and the length of its windows.
 const HELDOUT: (&str, usize) = ("heldout_kjv.txt", 512);
@@ -47,7 +47,8 @@ pub fn profile(backend: &AscendBackend) -> Profile {
     let numerics =
         Numerics { activations: ActivationRounding::Bf16, linears: QuantisedInputs::ALL, ..Numerics::default() };
     let name = format!("ascend, {}, {numerics}", backend.capabilities().device);
-    Profile::new(name, numerics).with_unsupported(&UNSUPPORTED).with_unsupported(&[NO_FP8_CACHE])
+    let absent = [NO_FP8_CACHE, NO_TOP_LOGITS];
+    Profile::new(name, numerics).with_unsupported(&UNSUPPORTED).with_unsupported(&absent)
 }
 
 /// One way to run the tiny model, and how far from the golden it may be.

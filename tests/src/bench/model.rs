@@ -213,7 +213,7 @@ impl<'a, B: Backend> ModelBench<'a, B> {
             let tokens = self.random_tokens(len);
             let sequence = SequenceStep { tokens: &tokens, context_len: 0, block_table: &block_table };
             let last = [len as u32 - 1];
-            let wanted = WantedRows { logits: &[], best_tokens: &last };
+            let wanted = WantedRows::best_tokens(&last);
             let start = Instant::now();
             self.runner.step(&[sequence], wanted, &mut self.output)?;
             if step > 0 {
@@ -234,7 +234,7 @@ impl<'a, B: Backend> ModelBench<'a, B> {
             .map(|seq| (0..num_blocks).map(|block| (seq * blocks_per_seq + block) as u32).collect())
             .collect();
         let rows: Vec<u32> = (0..batch as u32).collect();
-        let wanted = WantedRows { logits: &[], best_tokens: &rows };
+        let wanted = WantedRows::best_tokens(&rows);
         let mut seconds = Vec::new();
         // The first steps of a size run, record, and replay what nothing has run yet.
         const NUM_WARM: usize = 3;

@@ -6,8 +6,10 @@ mod experts;
 mod ffn;
 mod gate;
 mod linear;
+mod logit_rows;
 mod mla;
 mod script;
+mod top_logits;
 
 pub use argmax::ArgmaxCase;
 pub use elementwise::ElementwiseCase;
@@ -16,6 +18,7 @@ pub use ffn::FfnCase;
 pub use gate::GateCase;
 pub use linear::LinearCase;
 pub use mla::MlaCase;
+pub use top_logits::TopLogitsCase;
 
 use engine_core::backend::Backend;
 
@@ -31,6 +34,8 @@ pub enum Case {
     Linear(LinearCase),
     /// The highest logit.
     Argmax(ArgmaxCase),
+    /// The highest logits.
+    TopLogits(TopLogitsCase),
     /// Gated FFN.
     Ffn(FfnCase),
     /// Both MLA ops together: queries and cache are opaque.
@@ -47,6 +52,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(elementwise::cases().into_iter().map(Case::Elementwise));
     cases.extend(linear::cases().into_iter().map(Case::Linear));
     cases.extend(argmax::cases().into_iter().map(Case::Argmax));
+    cases.extend(top_logits::cases().into_iter().map(Case::TopLogits));
     cases.extend(ffn::cases().into_iter().map(Case::Ffn));
     cases.extend(mla::cases().into_iter().map(Case::Mla));
     cases.extend(gate::cases().into_iter().map(Case::Gate));
@@ -61,6 +67,7 @@ impl Case {
             Case::Elementwise(case) => case.name(),
             Case::Linear(case) => case.name(),
             Case::Argmax(case) => case.name(),
+            Case::TopLogits(case) => case.name(),
             Case::Ffn(case) => case.name(),
             Case::Mla(case) => case.name(),
             Case::Gate(case) => case.name(),
@@ -74,6 +81,7 @@ impl Case {
             Case::Elementwise(case) => case.tolerance(profile),
             Case::Linear(case) => case.tolerance(profile),
             Case::Argmax(case) => case.tolerance(),
+            Case::TopLogits(case) => case.tolerance(),
             Case::Ffn(case) => case.tolerance(profile),
             Case::Mla(case) => case.tolerance(profile),
             Case::Gate(case) => case.tolerance(),
@@ -90,6 +98,7 @@ impl Case {
             Case::Elementwise(case) => case.run_on(rig),
             Case::Linear(case) => case.run_on(rig),
             Case::Argmax(case) => case.run_on(rig),
+            Case::TopLogits(case) => case.run_on(rig),
             Case::Ffn(case) => case.run_on(rig),
             Case::Mla(case) => case.run_on(rig),
             Case::Gate(case) => case.run_on(rig),
@@ -103,6 +112,7 @@ impl Case {
             Case::Elementwise(case) => case.oracle(oracle),
             Case::Linear(case) => case.oracle(oracle),
             Case::Argmax(case) => case.oracle(oracle),
+            Case::TopLogits(case) => case.oracle(oracle),
             Case::Ffn(case) => case.oracle(oracle),
             Case::Mla(case) => case.oracle(oracle),
             Case::Gate(case) => case.oracle(oracle),

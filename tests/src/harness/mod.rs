@@ -11,7 +11,7 @@ mod weights;
 
 pub use not_run::not_run;
 pub use outcome::{CaseOutcome, Measured, Output, Stop};
-pub use profile::{DeclaredUnsupported, NO_FP8_CACHE, Profile, Stage, Tolerance};
+pub use profile::{DeclaredUnsupported, NO_FP8_CACHE, NO_TOP_LOGITS, Profile, Stage, Tolerance};
 pub use report::{Report, Row, Verdict};
 pub use rig::{Guarded, Rig};
 pub use rng::Rng;

@@ -28,6 +28,11 @@ pub struct Profile {
 pub const NO_FP8_CACHE: DeclaredUnsupported =
     DeclaredUnsupported { prefix: "mla/fp8-cache/", reason: "its latent cache is in its own element only" };
 
+/// The cases of top logits, for backends of which [`finds_top_logits`](engine_core::backend::Backend::finds_top_logits) is
+/// false.
+pub const NO_TOP_LOGITS: DeclaredUnsupported =
+    DeclaredUnsupported { prefix: "top_logits/", reason: "whole rows are read for a draw" };
+
 /// Cases that a backend is known to refuse.
 #[derive(Debug, Clone, Copy)]
 pub struct DeclaredUnsupported {

@@ -83,8 +83,20 @@ pub fn ffn(oracle: Oracle, [gate, up, down]: [&Linear; 3], x: &Matrix) -> Matrix
 
 /// The first id when all are sorted by falling value; NaN and −∞ are none.
 pub fn argmax(logits: &[f32]) -> Option<usize> {
+    highest(logits).first().copied()
+}
+
+/// Ids sorted by falling value, without those of NaN and −∞.
+pub fn highest(logits: &[f32]) -> Vec<usize> {
     let mut ids: Vec<usize> = (0..logits.len()).filter(|id| logits[*id] >= f32::MIN).collect();
     // Stable: equals stay in the order of their ids.
     ids.sort_by(|a, b| f64::from(logits[*b]).partial_cmp(&f64::from(logits[*a])).expect("no NaN is left"));
-    ids.first().copied()
+    ids
+}
+
+/// Σ exp((value − highest) · inverse temperature), NaN passed over, smallest first.
+pub fn weight(logits: &[f32], inverse_temperature: f64) -> f64 {
+    let ids = highest(logits);
+    let value = |id: &usize| f64::from(logits[*id]) * inverse_temperature;
+    ids.iter().rev().map(|id| (value(id) - value(&ids[0])).exp()).sum()
 }

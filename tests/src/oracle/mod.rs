@@ -8,7 +8,7 @@ mod mla;
 mod model;
 mod moe;
 
-pub use dense::{Linear, argmax, ffn, rms_norm};
+pub use dense::{Linear, argmax, ffn, highest, rms_norm, weight};
 pub use mla::{MlaOracle, Queries, softmax_scale};
 pub use model::ModelOracle;
 pub use moe::{Choice, GateOracle, experts};

@@ -148,6 +148,10 @@ impl StepRunner for RiggedRunner {
     fn draft(&mut self, next_tokens: &[u32], wanted: WantedRows<'_>, output: &mut StepOutput) -> Result<(), StepError> {
         self.inner.draft(next_tokens, wanted, output)
     }
+
+    fn read_logits(&mut self, index: usize, logits: &mut Vec<f32>) -> Result<(), StepError> {
+        self.inner.read_logits(index, logits)
+    }
 }
 
 /// What every step must be; a breach panics, which ends the engine and so the test.
