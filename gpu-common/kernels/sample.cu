@@ -41,7 +41,7 @@ GK_EXPORT(argmax)
 namespace {
 
 // Values of a thread: each of a block's threads holds as many neighbours.
-constexpr u32 ITEMS = 32;
+constexpr u32 ITEMS = 16;
 constexpr u32 NO_TOKEN = 0xffffffffu;
 
 // A number that is larger the larger the value, so that numbers compare as values do; 0 for NaN and -inf, which are never
@@ -71,6 +71,7 @@ GK_DEVICE u32 count(const u32 (&keys)[ITEMS], Choose choose) {
 // do; 0 where fewer than `k` are above 0. `partials` holds two floats per wave.
 GK_DEVICE u32 threshold(const u32 (&keys)[ITEMS], u32 k, float* partials) {
   u32 reached = 0;
+#pragma unroll 1
   for (u32 bit = 32; bit-- > 0;) {
     const u32 next = reached | 1u << bit;
     const u32 own = count(keys, [next](u32 key) { return key >= next; });
@@ -89,14 +90,17 @@ struct Choice {
 };
 
 // Writes the values of keys above `least`, and of those that equal it the first ones, until there are `k`; fills up with
-// none. `id_of` gives the id of a thread's key. `counts` holds a word per thread.
+// none. `id_of` gives the id of a thread's key. `counts` holds a word per thread and one more.
 template <class IdOf>
 GK_DEVICE void write_choice(const u32 (&keys)[ITEMS], u32 least, u32 k, const Choice& to, u32* counts, IdOf id_of) {
   const u32 own_above = count(keys, [least](u32 key) { return key > least; });
   const u32 own_equal = count(keys, [least](u32 key) { return key == least && key != 0; });
   // Both counts of a block fit half a word, and so do their sums.
   counts[thread()] = own_above << 16 | own_equal;
+  if (thread() == 0) counts[num_threads()] = least;
   sync();
+  // The same number anew, so that comparing again takes no registers for what came of it before.
+  least = counts[num_threads()];
   const u32 before = sum(counts, thread()), all = sum(counts, num_threads());
   u32 above = before >> 16, equal = before & 0xffffu;
   const u32 num_above = all >> 16, num_chosen = min(k, num_above + (all & 0xffffu));
@@ -119,14 +123,15 @@ GK_DEVICE void write_choice(const u32 (&keys)[ITEMS], u32 least, u32 k, const Ch
   }
 }
 
-// The choice of a segment among others, [row][segment][2 k], or the result of the row if it is the only one.
+// The choice of a segment among others, values [row][segment][k] and then ids of the row, or the result of the row if it is
+// the only one.
 GK_DEVICE Choice choice_at(float* choices, u32* out, u32 num_segments, u32 k) {
   if (num_segments == 1) {
     u32* words = out + u64(block_x()) * (2 * k + 1);
     return Choice{reinterpret_cast<float*>(words + k), words};
   }
-  float* values = choices + (u64(block_x()) * num_segments + block_y()) * 2 * k;
-  return Choice{values, reinterpret_cast<u32*>(values + k)};
+  float* values = choices + u64(block_x()) * num_segments * 2 * k + block_y() * k;
+  return Choice{values, reinterpret_cast<u32*>(values + num_segments * k)};
 }
 
 GK_DEVICE void write_total(u32* out, u32 k, float total) {
@@ -137,12 +142,12 @@ GK_DEVICE void write_total(u32* out, u32 k, float total) {
 
 // Chooses the k highest of the first `num_ids` of `cols` logits: a block (row, segment of `num_segments`). `stats` [row][segment][2] takes the
 // highest value of each segment and its weight, sum exp((value - highest) * inverse_temperature). Where a segment is the
-// whole row, `out` [row][2 k + 1] takes ids, values and weight instead. Shared memory: a word per thread, three floats per
-// wave.
+// whole row, `out` [row][2 k + 1] takes ids, values and weight instead. Shared memory: a word per thread
+// and one more, three floats per wave.
 GK_KERNEL top_of_logits(const float* logits, const float* inverse_temperatures, float* choices, float* stats, u32* out,
                         u32 num_ids, u32 cols, u32 num_segments, u32 k) {
   Shared shared;
-  u32* counts = shared.take<u32>(num_threads());
+  u32* counts = shared.take<u32>(num_threads() + 1);
   float* partials = shared.take<float>(3 * num_waves());
   const float* row = logits + u64(block_x()) * cols;
   const u32 first = (block_y() * num_threads() + thread()) * ITEMS;
@@ -150,7 +155,8 @@ GK_KERNEL top_of_logits(const float* logits, const float* inverse_temperatures, 
   float highest = neg_infinity();
 #pragma unroll
   for (u32 i = 0; i < ITEMS; ++i) {
-    keys[i] = first + i < num_ids ? key_of(row[first + i]) : 0;
+    const u32 key = key_of(row[min(first + i, num_ids - 1)]);
+    keys[i] = first + i < num_ids ? key : 0;
     highest = max(highest, value_of(keys[i]));
   }
   highest = block_max(highest, partials + 2 * num_waves());
@@ -174,25 +180,25 @@ GK_KERNEL top_of_logits(const float* logits, const float* inverse_temperatures, 
 }
 GK_EXPORT(top_of_logits)
 
-// Chooses the k highest of a row's choices, [row][num_from][2 k], `num_stats` segments of logits having had weights.
+// Chooses the k highest of a row's choices, `num_from` times k of them, `num_stats` segments of logits having had weights.
 // Blocks, `out` and shared memory as of top_of_logits.
 GK_KERNEL top_of_choices(const float* from, const float* inverse_temperatures, float* choices, const float* stats, u32* out,
                          u32 num_from, u32 num_stats, u32 num_segments, u32 k) {
   Shared shared;
-  u32* counts = shared.take<u32>(num_threads());
+  u32* counts = shared.take<u32>(num_threads() + 1);
   float* partials = shared.take<float>(3 * num_waves());
-  const float* row = from + u64(block_x()) * num_from * 2 * k;
+  const u32 num_values = num_from * k;
+  const float* row = from + u64(block_x()) * 2 * num_values;
   const u32 first = (block_y() * num_threads() + thread()) * ITEMS;
   u32 keys[ITEMS];
 #pragma unroll
   for (u32 i = 0; i < ITEMS; ++i) {
-    const u32 at = first + i;
-    keys[i] = at < num_from * k ? key_of(row[at / k * 2 * k + at % k]) : 0;
+    const u32 key = key_of(row[min(first + i, num_values - 1)]);
+    keys[i] = first + i < num_values ? key : 0;
   }
   const u32 least = threshold(keys, k, partials);
-  write_choice(keys, least, k, choice_at(choices, out, num_segments, k), counts, [row, first, k](u32 i) {
-    const u32 at = first + i;
-    return float_to_bits(row[at / k * 2 * k + k + at % k]);
+  write_choice(keys, least, k, choice_at(choices, out, num_segments, k), counts, [row, first, num_values](u32 i) {
+    return float_to_bits(row[num_values + first + i]);
   });
   if (num_segments > 1) return;
   const float* segments = stats + u64(block_x()) * num_stats * 2;

@@ -8,7 +8,7 @@ use crate::runtime::{Arg, GpuRuntime, LaunchShape};
 use crate::scratch::{GpuStream, Slot};
 
 /// Values of a thread (`ITEMS` in sample.cu).
-const ITEMS: usize = 32;
+const ITEMS: usize = 16;
 
 /// Logits to choose from.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +36,7 @@ pub(crate) fn top_logits<R: GpuRuntime>(
     let shape = |num_segments: usize| LaunchShape {
         grid: [logits.num_rows as u32, num_segments as u32, 1],
         block: [device.threads(), 1, 1],
-        shared_bytes: device.threads() * size_of::<u32>() as u32 + device.wave_floats(3),
+        shared_bytes: (4 * (device.threads() + 1)).next_multiple_of(16) + device.wave_floats(3),
     };
     let (mut from, mut stats) = (0, 0);
     if num_stats > 1 {

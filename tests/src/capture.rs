@@ -9,7 +9,7 @@ use std::sync::Arc;
 use engine_core::backend::{CacheFormat, SequenceStep, StepLimits};
 use engine_core::config::ModelConfig;
 use engine_core::quant::PrecisionPolicy;
-use engine_core::runner::{Runner, RunnerOptions, StepOutput, StepRunner, WantedRows};
+use engine_core::runner::{Runner, RunnerInfo, RunnerOptions, StepOutput, StepRunner, TopRows, WantedRows};
 use engine_core::sampling::{SamplingError, argmax};
 use engine_core::weights::Checkpoint;
 use gpu_common::{GpuBackend, GpuOptions, GpuRuntime};
@@ -139,8 +139,8 @@ impl<R: GpuRuntime> Rig<R> {
 }
 
 /// Bits of what a step gave.
-fn bits(output: &StepOutput) -> (Vec<u32>, &[Result<u32, SamplingError>]) {
-    (output.logits.iter().map(|value| value.to_bits()).collect(), &output.best_tokens)
+fn bits(output: &StepOutput) -> (Vec<u32>, &[u32], &[Result<u32, SamplingError>]) {
+    (output.logits.iter().map(|value| value.to_bits()).collect(), &output.top_logits, &output.best_tokens)
 }
 
 /// Checks a runtime's captured steps. `host_allocations` tells how many allocations the process has made so far.
@@ -220,14 +220,17 @@ fn enter<R: GpuRuntime>(
     Ok(())
 }
 
-/// One token of every sequence, on every rig: logits of the even rows, best tokens of the odd ones, of all for the drafts.
+/// One token of every sequence, on every rig: by turns logits, top logits and best token of a row; best tokens for drafts.
 fn decode<R: GpuRuntime>(sequences: &mut [Option<Sequence>], rigs: &mut [&mut Rig<R>]) -> Result<(), String> {
     let steps: Vec<SequenceStep<'_>> = sequences.iter().flatten().map(|sequence| sequence.step(1)).collect();
     let all: Vec<u32> = (0..steps.len() as u32).collect();
-    let (logits, best_tokens): (Vec<u32>, Vec<u32>) = all.iter().partition(|row| *row % 2 == 0);
+    let [logits, top, best_tokens] =
+        [0, 1, 2].map(|turn| all.iter().copied().skip(turn).step_by(3).collect::<Vec<_>>());
+    let inverse_temperatures: Vec<f32> = top.iter().map(|row| 1.0 + *row as f32 / 8.0).collect();
+    let top_logits = TopRows { rows: &top, inverse_temperatures: &inverse_temperatures };
     let mut next_tokens = Vec::new();
     for rig in rigs.iter_mut() {
-        rig.step(&steps, WantedRows { logits: &logits, best_tokens: &best_tokens, ..WantedRows::default() })?;
+        rig.step(&steps, WantedRows { logits: &logits, top_logits, best_tokens: &best_tokens })?;
         if next_tokens.is_empty() {
             next_tokens = chosen(rig, &all)?;
         }
@@ -240,13 +243,17 @@ fn decode<R: GpuRuntime>(sequences: &mut [Option<Sequence>], rigs: &mut [&mut Ri
     Ok(())
 }
 
-/// The token of each row: the best of its logits, or the best token.
+/// The token of each row: the best of its logits, of its top logits, or the best token.
 fn chosen<R: GpuRuntime>(rig: &Rig<R>, rows: &[u32]) -> Result<Vec<u32>, String> {
-    let vocab_size = rig.runner.info().vocab_size;
+    let RunnerInfo { vocab_size, num_top_logits, .. } = rig.runner.info();
     let token = |row: &u32| {
-        let index = *row as usize / 2;
-        match row % 2 {
+        let index = *row as usize / 3;
+        match row % 3 {
             0 => argmax(&rig.output.logits[index * vocab_size..][..vocab_size]),
+            1 => {
+                let top = StepOutput::top_rows(&rig.output.top_logits, num_top_logits).nth(index)?;
+                argmax(top.logits).map(|place| top.ids[place as usize])
+            }
             _ => rig.output.best_tokens[index].clone().ok(),
         }
     };

@@ -159,12 +159,14 @@ pub(super) static FAMILIES: &[Family] = &[
     ] },
     Family { name: "sample", kernels: &[
         KernelParameters { name: "argmax", num_bytes: &[8, 8, 4, 4] },
+        KernelParameters { name: "top_of_choices", num_bytes: &[8, 8, 8, 8, 8, 4, 4, 4, 4] },
+        KernelParameters { name: "top_of_logits", num_bytes: &[8, 8, 8, 8, 8, 4, 4, 4, 4] },
     ], images: &[
-        Image { architecture: "sm_80", num_bytes: 6960, zlib: include_bytes!("../../images/sample.sm_80.cubin.z") },
-        Image { architecture: "sm_86", num_bytes: 6960, zlib: include_bytes!("../../images/sample.sm_86.cubin.z") },
-        Image { architecture: "sm_89", num_bytes: 6960, zlib: include_bytes!("../../images/sample.sm_89.cubin.z") },
-        Image { architecture: "sm_90a", num_bytes: 7816, zlib: include_bytes!("../../images/sample.sm_90a.cubin.z") },
-        Image { architecture: "sm_100a", num_bytes: 10600, zlib: include_bytes!("../../images/sample.sm_100a.cubin.z") },
-        Image { architecture: "sm_120a", num_bytes: 10976, zlib: include_bytes!("../../images/sample.sm_120a.cubin.z") },
+        Image { architecture: "sm_80", num_bytes: 83776, zlib: include_bytes!("../../images/sample.sm_80.cubin.z") },
+        Image { architecture: "sm_86", num_bytes: 83776, zlib: include_bytes!("../../images/sample.sm_86.cubin.z") },
+        Image { architecture: "sm_89", num_bytes: 83776, zlib: include_bytes!("../../images/sample.sm_89.cubin.z") },
+        Image { architecture: "sm_90a", num_bytes: 86440, zlib: include_bytes!("../../images/sample.sm_90a.cubin.z") },
+        Image { architecture: "sm_100a", num_bytes: 86416, zlib: include_bytes!("../../images/sample.sm_100a.cubin.z") },
+        Image { architecture: "sm_120a", num_bytes: 89080, zlib: include_bytes!("../../images/sample.sm_120a.cubin.z") },
     ] },
 ];

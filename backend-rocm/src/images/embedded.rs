@@ -140,11 +140,13 @@ pub(super) static FAMILIES: &[Family] = &[
     ] },
     Family { name: "sample", kernels: &[
         KernelParameters { name: "argmax", num_bytes: &[8, 8, 4, 4] },
+        KernelParameters { name: "top_of_choices", num_bytes: &[8, 8, 8, 8, 8, 4, 4, 4, 4] },
+        KernelParameters { name: "top_of_logits", num_bytes: &[8, 8, 8, 8, 8, 4, 4, 4, 4] },
     ], images: &[
-        Image { architecture: "gfx90a", num_bytes: 7136, zlib: include_bytes!("../../images/sample.gfx90a.co.z") },
-        Image { architecture: "gfx942", num_bytes: 7136, zlib: include_bytes!("../../images/sample.gfx942.co.z") },
-        Image { architecture: "gfx950", num_bytes: 7136, zlib: include_bytes!("../../images/sample.gfx950.co.z") },
-        Image { architecture: "gfx1100", num_bytes: 6560, zlib: include_bytes!("../../images/sample.gfx1100.co.z") },
-        Image { architecture: "gfx1201", num_bytes: 6688, zlib: include_bytes!("../../images/sample.gfx1201.co.z") },
+        Image { architecture: "gfx90a", num_bytes: 33952, zlib: include_bytes!("../../images/sample.gfx90a.co.z") },
+        Image { architecture: "gfx942", num_bytes: 33760, zlib: include_bytes!("../../images/sample.gfx942.co.z") },
+        Image { architecture: "gfx950", num_bytes: 33760, zlib: include_bytes!("../../images/sample.gfx950.co.z") },
+        Image { architecture: "gfx1100", num_bytes: 36192, zlib: include_bytes!("../../images/sample.gfx1100.co.z") },
+        Image { architecture: "gfx1201", num_bytes: 38624, zlib: include_bytes!("../../images/sample.gfx1201.co.z") },
     ] },
 ];
