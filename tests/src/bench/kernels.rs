@@ -3,6 +3,7 @@
 //! What an op reads is taken in turns from copies that together exceed a card's cache, as the layers of a model do.
 
 mod attention;
+mod top_logits;
 
 use engine_core::Error;
 use engine_core::backend::{ActTensor, Backend, Element, ExpertsWeights, FfnWeights, Routing, Tensor};
@@ -84,6 +85,8 @@ pub fn kernels<B: Backend>(backend: &B, options: &BenchOptions, mut tell: impl F
     }
     tell("attention");
     measured.extend(bench.attention()?);
+    tell("top logits");
+    measured.extend(bench.top_logits()?);
     Ok(measured)
 }
 
