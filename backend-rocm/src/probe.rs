@@ -25,6 +25,8 @@ pub enum Reason {
     OldRuntime {
         /// What is installed.
         found: i32,
+        /// What it answers where it sees no device either.
+        without_device: Option<u32>,
     },
     /// The runtime sees no device.
     NoDevice {
@@ -51,9 +53,16 @@ impl std::fmt::Display for Reason {
             Reason::MissingFunction(name) => {
                 write!(f, "the HIP runtime has no function {name}; install ROCm 6.0 or later")
             }
-            Reason::OldRuntime { found } => {
+            Reason::OldRuntime { found, without_device } => {
                 let (major, minor) = (found / 10_000_000, found / 100_000 % 100);
-                write!(f, "the HIP runtime is version {major}.{minor}, needed is 6.0 or later; install a newer ROCm")
+                let devices = match without_device {
+                    Some(status) => format!(", and it sees no device (it answered {status})"),
+                    None => String::new(),
+                };
+                write!(
+                    f,
+                    "the HIP runtime is version {major}.{minor}, needed is 6.0 or later{devices}; install a newer ROCm"
+                )
             }
             Reason::NoDevice { status } => write!(
                 f,
@@ -115,13 +124,13 @@ pub fn num_devices(library: Option<&Path>) -> Result<u32, Reason> {
 fn open(library: Option<&Path>) -> Result<(Runtime, u32), Reason> {
     let runtime = Runtime::open(library).map_err(|absence| match absence {
         Absence::Library(tried) => Reason::NoLibrary { tried },
-        Absence::Old(found) => Reason::OldRuntime { found },
+        Absence::Old(found, error) => Reason::OldRuntime { found, without_device: error.map(|error| error.status()) },
         Absence::Symbol(name) => Reason::MissingFunction(name),
         Absence::Failed(error) => error.into(),
     })?;
     let found = runtime.version();
     if found < MIN_VERSION {
-        return Err(Reason::OldRuntime { found });
+        return Err(Reason::OldRuntime { found, without_device: None });
     }
     match Device::count(&runtime)? {
         0 => Err(Reason::NoDevice { status: 0 }),
@@ -161,7 +170,8 @@ mod tests {
         for (reason, words) in [
             (Reason::NoLibrary { tried }, ["libamdhip64.so.7, libamdhip64.so.6", "ROCm 6.0"]),
             (Reason::MissingFunction("hipMalloc"), ["hipMalloc", "ROCm 6.0"]),
-            (Reason::OldRuntime { found: 50_221_153 }, ["5.2", "6.0"]),
+            (Reason::OldRuntime { found: 50_221_153, without_device: None }, ["5.2", "6.0"]),
+            (Reason::OldRuntime { found: 50_221_153, without_device: Some(100) }, ["5.2", "answered 100"]),
             (Reason::NoDevice { status: 100 }, ["answered 100", "HIP_VISIBLE_DEVICES"]),
             (Reason::NoSuchDevice { count: 2 }, ["2 devices", "from 0"]),
             (Reason::UnknownArchitecture("gfx906:xnack-".into()), ["gfx906:xnack-", "gfx942"]),

@@ -21,8 +21,8 @@ const SINCE_ROCM_6: &str = "hipGetDevicePropertiesR0600";
 pub(crate) enum Absence {
     /// The library: none of these could be loaded.
     Library(Vec<String>),
-    /// The library is older than ROCm 6; its version.
-    Old(i32),
+    /// The library is older than ROCm 6; its version, and what it says of devices if it sees none.
+    Old(i32, Option<HipError>),
     /// A function of it.
     Symbol(&'static str),
     /// It is all there and does not start.
@@ -47,19 +47,20 @@ impl Runtime {
         // SAFETY: the library is HIP's runtime, whose initialisers are made to run in any process.
         let library = places.iter().find_map(|place| unsafe { Library::new(place) }.ok());
         let tried = || places.iter().map(|place| place.to_string_lossy().into_owned()).collect();
-        let api = Api::new(library.ok_or_else(|| Absence::Library(tried()))?);
+        let api = Arc::new(Api::new(library.ok_or_else(|| Absence::Library(tried()))?));
         let mut version: c_int = 0;
         // SAFETY: the result goes to an integer that outlives the call.
         let answered = unsafe { api.hipRuntimeGetVersion(&raw mut version) };
         if !api.has(SINCE_ROCM_6) {
-            return Err(Absence::Old(version));
+            let without_device = Device::count(&Self { api, version }).err().filter(|error| error.is_no_device());
+            return Err(Absence::Old(version, without_device));
         }
         let needed = |name: &&&str| !FOR_CAPTURE.contains(name);
         if let Some(missing) = Api::NAMES.iter().filter(needed).find(|name| !api.has(name)) {
             return Err(Absence::Symbol(missing));
         }
         answered.map_err(Absence::Failed)?;
-        let runtime = Self { api: Arc::new(api), version };
+        let runtime = Self { api, version };
         // SAFETY: takes flags that must be 0.
         if let Err(error) = unsafe { runtime.api.hipInit(0) } {
             // Without a device HIP answers 101 here, and says which of many things that stands for when it counts them.
