@@ -13,7 +13,7 @@ use gpu_common::{GpuBackend, GpuOptions};
 use gpu_host::{Barrier, HostOptions, HostRuntime, barriers, skip_barrier};
 
 /// Cases that reach every kernel with a barrier, by the start of their names.
-const CASES: [&str; 9] = [
+const CASES: [&str; 10] = [
     "rms_norm/eps 1e-6/64x257",
     "add_rms_norm/eps 1e-5/17x48",
     "linear/int8/160x256/rows 64",

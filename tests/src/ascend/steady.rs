@@ -129,7 +129,7 @@ impl Decoding {
         for sequence in &sequences {
             last.push(last.last().map_or(0, |row| row + 1) + sequence.tokens.len() as u32 - 1);
         }
-        self.runner.step(&sequences, WantedRows { logits: &[], best_tokens: &last }, &mut self.output)?;
+        self.runner.step(&sequences, WantedRows::best_tokens(&last), &mut self.output)?;
         for ((seq, _), best) in steps.iter().zip(&self.output.best_tokens) {
             self.tokens[*seq].push(best.clone()?);
         }
