@@ -2,7 +2,10 @@
 
 #![allow(clippy::print_stdout)]
 
-use conformance::golden::{GoldenMode, Goldens, argmax_agreement, check_prompts, check_trace, heldout, load_tiny};
+use conformance::golden::{
+    GoldenMode, Goldens, argmax_agreement, check_prompts, check_trace, heldout, load_tiny, load_tiny_with_cache,
+};
+use engine_core::backend::CacheFormat;
 use engine_core::quant::{PrecisionPolicy, QuantisedInputs};
 use engine_core::reference::{ActivationRounding, MlaForm, Numerics, ReferenceBackend};
 use engine_core::runner::Runner;
@@ -66,6 +69,18 @@ fn heldout_perplexity_in_w8a8_absorbed() {
     check_rounded(GoldenMode::Fp8WeightsW8A8Absorbed);
 }
 
+/// The FP8 latent cache costs the model no more than the modes' noise, in both ways in which GPUs compute.
+#[test]
+fn heldout_perplexity_with_an_fp8_cache() {
+    for mode in [GoldenMode::Bf16WeightsBf16, GoldenMode::Fp8WeightsW8A8Absorbed] {
+        let backend = ReferenceBackend::new(numerics(mode));
+        let mut runner =
+            load_tiny_with_cache(backend, &mode.model_dir(), &PrecisionPolicy::default(), CacheFormat::Fp8)
+                .unwrap_or_else(|e| panic!("{}: {e}", mode.name()));
+        check_runner(mode, &mut runner, 5e-3);
+    }
+}
+
 fn check_rounded(mode: GoldenMode) {
     check_heldout(mode, 5e-3);
     let agreement = argmax_agreement(&Goldens::load(), mode, &mut load(mode));
@@ -74,10 +89,13 @@ fn check_rounded(mode: GoldenMode) {
 }
 
 fn check_heldout(mode: GoldenMode, tolerance: f64) {
+    check_runner(mode, &mut load(mode), tolerance);
+}
+
+fn check_runner(mode: GoldenMode, runner: &mut Runner<ReferenceBackend>, tolerance: f64) {
     let goldens = Goldens::load();
-    let mut runner = load(mode);
     for case in [("heldout_rust.txt", 512), ("heldout_kjv.txt", 512)] {
-        let result = heldout(&goldens, mode, case, &mut runner);
+        let result = heldout(&goldens, mode, case, runner);
         println!("{} {case:?}: {result:?}", mode.name());
         let error = (result.perplexity / result.golden_perplexity - 1.0).abs();
         assert!(error < tolerance, "{} {case:?}: perplexity off by {error:e}: {result:?}", mode.name());
