@@ -18,8 +18,10 @@ type Changed<'a> = &'a dyn Fn(usize, u64) -> u64;
 /// A call with its arguments changed.
 type Call<'a> = &'a dyn Fn(Changed<'_>) -> Status;
 
+/// A tensor with memory of its own, more than it needs.
 fn new(data_type: i32, dims: &[i64]) -> u64 {
-    tensor(alloc(1 << 16), data_type, dims)
+    let num_bytes = 8 * dims.iter().product::<i64>() as usize;
+    tensor(alloc(num_bytes.next_multiple_of(32).max(1 << 16)), data_type, dims)
 }
 
 /// Columns that lie two apart.
@@ -83,6 +85,9 @@ macro_rules! call {
         }
     };
 }
+
+// After the macro, which it uses.
+mod attention;
 
 #[test]
 fn copies_and_choices() {
