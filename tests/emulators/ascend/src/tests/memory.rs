@@ -50,3 +50,14 @@ fn copies_stay_inside_and_queued_ones_want_pinned_memory() {
     assert_eq!(download(address, 16), [0.0; 16], "copied when its turn came");
     assert_eq!((aclrtFreeHost(pinned), aclrtFreeHost(pinned)), (0, status::PARAM_INVALID));
 }
+
+#[test]
+fn memory_of_a_queued_copy_lives_until_its_turn() {
+    let machine = Machine::new();
+    let mut none = 0;
+    assert_eq!(aclrtMallocHost(&raw mut none, usize::MAX), status::MEMORY_ALLOCATION, "more than a host has");
+    let (address, pinned) = (alloc(64), get(|to| aclrtMallocHost(to, 64)));
+    assert_eq!(aclrtMemcpyAsync(address, 64, pinned, 64, 1, machine.stream), 0);
+    assert_eq!(aclrtFreeHost(pinned), 0);
+    assert_eq!(machine.wait(), status::AICORE_EXCEPTION, "{}", words());
+}
