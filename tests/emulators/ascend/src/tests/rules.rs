@@ -86,8 +86,9 @@ macro_rules! call {
     };
 }
 
-// After the macro, which it uses.
+// After the macro, which the first one uses.
 mod attention;
+mod values;
 
 #[test]
 fn copies_and_choices() {
