@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use engine_core::Error;
-use engine_core::backend::{Backend, Capabilities, Unavailable};
+use engine_core::backend::{Backend, Capabilities, PrepareError, Rank, Unavailable};
 use engine_core::engine::{Loader, OpenDevice};
 use engine_core::reference::{Numerics, ReferenceBackend};
 use engine_core::runner::StepRunner;
@@ -66,7 +66,7 @@ impl Device {
             .into_iter()
             .map(|device| DeviceInfo {
                 name: device.to_string(),
-                status: match device.capabilities() {
+                status: match device.capabilities(1) {
                     Ok(capabilities) => DeviceStatus::Available(capabilities),
                     Err(error) => DeviceStatus::Unavailable { reason: error.to_string() },
                 },
@@ -111,7 +111,7 @@ impl Device {
     fn resolve(self) -> Device {
         match self {
             Device::Auto => {
-                Self::known().into_iter().find(|device| device.capabilities().is_ok()).unwrap_or(Device::Reference)
+                Self::known().into_iter().find(|device| device.capabilities(1).is_ok()).unwrap_or(Device::Reference)
             }
             chosen => chosen,
         }
@@ -131,54 +131,87 @@ fn adapters() -> (Vec<Device>, Vec<Device>) {
     (gpus.into_iter().map(device).collect(), software.into_iter().map(device).collect())
 }
 
-/// Does something with the backend of a device, whatever its type.
-trait WithBackend {
+/// Does something with the backends of a group of devices, whatever their type.
+trait WithBackends {
     type Output;
-    fn with<B: Backend>(self, backend: B) -> Result<Self::Output, Error>;
+    fn with<B: Backend>(self, backends: Vec<B>) -> Result<Self::Output, Error>;
 }
 
-fn with_backend<W: WithBackend>(device: Device, action: W) -> Result<W::Output, Error> {
+/// Opens `world_size` devices of a kind: this one and those that follow it.
+fn with_backends<W: WithBackends>(device: Device, world_size: usize, action: W) -> Result<W::Output, Error> {
     match device.resolve() {
         #[cfg(feature = "cpu")]
-        Device::Cpu => action.with(backend_cpu::CpuBackend::new(backend_cpu::CpuOptions::default())?),
+        Device::Cpu => action.with(backend_cpu::CpuBackend::group(world_size, &backend_cpu::CpuOptions::default())?),
         #[cfg(feature = "cuda")]
-        Device::Cuda(ordinal) => action.with(backend_cuda::open(ordinal, backend_cuda::GpuOptions::default())?),
-        #[cfg(feature = "rocm")]
-        Device::Rocm(ordinal) => action.with(backend_rocm::open(ordinal, &backend_rocm::RocmOptions::default())?),
-        #[cfg(feature = "ascend")]
-        Device::Ascend(ordinal) => action.with(backend_ascend::AscendBackend::open(ordinal)?),
-        #[cfg(feature = "wgpu")]
-        Device::Wgpu(adapter) => {
-            let options = backend_wgpu::WgpuOptions { adapter, ..Default::default() };
-            action.with(backend_wgpu::WgpuBackend::new(&options)?)
+        Device::Cuda(ordinal) => {
+            action.with(alone(device, world_size, || backend_cuda::open(ordinal, backend_cuda::GpuOptions::default()))?)
         }
-        Device::Auto | Device::Reference => action.with(ReferenceBackend::new(Numerics::default())),
+        #[cfg(feature = "rocm")]
+        Device::Rocm(ordinal) => action
+            .with(alone(device, world_size, || backend_rocm::open(ordinal, &backend_rocm::RocmOptions::default()))?),
+        #[cfg(feature = "ascend")]
+        Device::Ascend(ordinal) => {
+            action.with(alone(device, world_size, || backend_ascend::AscendBackend::open(ordinal))?)
+        }
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu(adapter) => action.with(wgpu_group(adapter, world_size)?),
+        Device::Auto | Device::Reference => {
+            let backend = |rank| ReferenceBackend::new(Numerics::default()).with_rank(rank);
+            action.with(Rank::group(world_size).into_iter().map(backend).collect())
+        }
     }
 }
 
-impl WithBackend for Loader<'_> {
+/// A device that cannot be one of several.
+#[cfg(any(feature = "ascend", feature = "cuda", feature = "rocm"))]
+fn alone<B, E>(device: Device, world_size: usize, open: impl FnOnce() -> Result<B, E>) -> Result<Vec<B>, Error>
+where
+    Error: From<E>,
+{
+    if world_size == 1 {
+        return Ok(vec![open()?]);
+    }
+    let reason = format!("it runs models alone, not in a group of {world_size}; use tensor_parallel_size 1");
+    Err(Unavailable { device: device.to_string(), reason }.into())
+}
+
+/// The adapter of this number, or the best one, and those that follow it.
+#[cfg(feature = "wgpu")]
+fn wgpu_group(adapter: Option<usize>, world_size: usize) -> Result<Vec<backend_wgpu::WgpuBackend>, Error> {
+    use backend_wgpu::{WgpuBackend, WgpuOptions};
+    let open = |(index, rank): (usize, Rank)| {
+        // Alone, the backend chooses.
+        let adapter = if world_size == 1 { adapter } else { Some(adapter.unwrap_or(0) + index) };
+        Ok(WgpuBackend::new(&WgpuOptions { adapter, ..Default::default() })?.with_rank(rank))
+    };
+    Rank::group(world_size).into_iter().enumerate().map(open).collect()
+}
+
+impl WithBackends for Loader<'_> {
     type Output = Box<dyn StepRunner>;
-    fn with<B: Backend>(self, backend: B) -> Result<Self::Output, Error> {
-        self.load(backend)
+    fn with<B: Backend>(self, backends: Vec<B>) -> Result<Self::Output, Error> {
+        self.load(backends)
     }
 }
 
 struct ReadCapabilities;
 
-impl WithBackend for ReadCapabilities {
+impl WithBackends for ReadCapabilities {
     type Output = Capabilities;
-    fn with<B: Backend>(self, backend: B) -> Result<Capabilities, Error> {
-        Ok(backend.capabilities().clone())
+    fn with<B: Backend>(self, backends: Vec<B>) -> Result<Capabilities, Error> {
+        let capabilities: Vec<_> = backends.iter().map(Backend::capabilities).collect();
+        Ok(Capabilities::of_group(&capabilities).map_err(PrepareError::from)?)
     }
 }
 
 impl OpenDevice for Device {
     fn open(&self, loader: Loader<'_>) -> Result<Box<dyn StepRunner>, Error> {
-        with_backend(*self, loader)
+        let world_size = loader.tensor_parallel_size();
+        with_backends(*self, world_size, loader)
     }
 
-    fn capabilities(&self) -> Result<Capabilities, Error> {
-        with_backend(*self, ReadCapabilities)
+    fn capabilities(&self, world_size: usize) -> Result<Capabilities, Error> {
+        with_backends(*self, world_size, ReadCapabilities)
     }
 }
 

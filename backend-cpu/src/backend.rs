@@ -4,8 +4,8 @@ use std::convert::Infallible;
 
 use engine_core::backend::{
     ActTensor, Backend, CacheFormat, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights,
-    HostBuffer, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, NO_TOKEN, PrepareError, Replayed, Requirement, Routing,
-    StepError, Tensor, Unsupported,
+    HostBuffer, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, NO_TOKEN, PrepareError, Rank, Replayed, Requirement,
+    Routing, StepError, Tensor, Unsupported,
 };
 use engine_core::quant::{HostWeight, QuantisedInputs, WeightFormat};
 use engine_core::reference::MlaForm;
@@ -31,6 +31,7 @@ pub struct CpuBackend {
     isa: Isa,
     threads: Threads,
     mla_form: MlaForm,
+    rank: Rank,
     capabilities: Capabilities,
 }
 
@@ -50,8 +51,7 @@ impl CpuBackend {
             reason: format!("the best instruction set of this processor is {}", SimdLevel::detect()),
             action: "leave the choice of the instruction set to the backend".into(),
         })?;
-        let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let threads = Threads::new(threads)?;
+        let threads = Threads::new(threads.unwrap_or_else(available_threads))?;
         let form = match mla_form {
             MlaForm::Absorbed => "absorbed",
             MlaForm::NonAbsorbed => "non-absorbed",
@@ -79,7 +79,24 @@ impl CpuBackend {
                 "weight-only: weights are expanded to f32 in registers, activations stay f32".into(),
             ],
         };
-        Ok(Self { isa, threads, mla_form, capabilities })
+        Ok(Self { isa, threads, mla_form, rank: Rank::alone(), capabilities })
+    }
+
+    /// A group of `world_size` backends that share the machine: threads and memory are divided among them.
+    ///
+    /// # Errors
+    /// As [`CpuBackend::new`].
+    pub fn group(world_size: usize, options: &CpuOptions) -> Result<Vec<Self>, PrepareError> {
+        let threads = options.threads.unwrap_or_else(available_threads);
+        let options = CpuOptions { threads: Some((threads / world_size.max(1)).max(1)), ..options.clone() };
+        let backend = |rank: Rank| {
+            let mut backend = Self::new(options.clone())?;
+            backend.rank = rank;
+            backend.capabilities.memory_bytes =
+                backend.capabilities.memory_bytes.map(|bytes| bytes / world_size as u64);
+            Ok(backend)
+        };
+        Rank::group(world_size).into_iter().map(backend).collect()
     }
 
     fn machine(&self) -> Machine<'_> {
@@ -99,6 +116,10 @@ impl CpuBackend {
     }
 }
 
+fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 impl Backend for CpuBackend {
     type Act = f32;
     type Buffer = HostBuffer;
@@ -116,6 +137,10 @@ impl Backend for CpuBackend {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn rank(&self) -> &Rank {
+        &self.rank
     }
 
     fn stream(&self) -> Result<CpuStream, StepError> {
@@ -331,5 +356,9 @@ impl Backend for CpuBackend {
         let choice =
             Choice { ids: routing.ids.as_slice(), weights: routing.weights.as_slice(), top_k: routing.ids.cols() };
         experts.forward(self.machine(), stream, (x.as_slice(), x.cols()), choice, out.as_mut_slice())
+    }
+
+    fn all_reduce(&self, _: &mut CpuStream, x: &mut ActTensor<Self>) -> Result<(), StepError> {
+        self.rank.all_reduce(x.as_mut_slice())
     }
 }

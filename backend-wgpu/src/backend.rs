@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine_core::backend::{
     ActTensor, Backend, CacheFormat, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights,
-    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Requirement, Routing, StepError, Tensor,
+    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Rank, Replayed, Requirement, Routing, StepError, Tensor,
     Unavailable,
 };
 use engine_core::quant::{HostWeight, QuantisedInputs, WeightFormat};
@@ -31,6 +31,7 @@ pub struct WgpuBackend {
     rows: RowKernels,
     /// Tables of rope that are in use, so that layers share theirs.
     rope_tables: DeviceRopeTables<WgpuBuffer>,
+    rank: Rank,
     capabilities: Capabilities,
 }
 
@@ -47,7 +48,13 @@ impl WgpuBackend {
         let rows = RowKernels::new(&gpu, &pipelines)
             .map_err(|error| Unavailable { device: gpu.name().to_owned(), reason: error.to_string() })?;
         let capabilities = capabilities(&gpu, &description, options);
-        Ok(Self { gpu, pipelines, rows, rope_tables: DeviceRopeTables::default(), capabilities })
+        Ok(Self { gpu, pipelines, rows, rope_tables: DeviceRopeTables::default(), rank: Rank::alone(), capabilities })
+    }
+
+    /// As one of a group. What the ranks exchange goes through the host's memory.
+    #[must_use]
+    pub fn with_rank(self, rank: Rank) -> Self {
+        Self { rank, ..self }
     }
 
     /// Adapters of this machine, best first: discrete, integrated, virtual, other, software.
@@ -124,6 +131,10 @@ impl Backend for WgpuBackend {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn rank(&self) -> &Rank {
+        &self.rank
     }
 
     fn stream(&self) -> Result<WgpuStream, StepError> {

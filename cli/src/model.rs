@@ -25,7 +25,8 @@ pub(crate) fn builder(args: &ModelArgs) -> Result<EngineBuilder<Device>, CliErro
     let mut builder = Engine::builder(find(args.model.as_deref())?)
         .device(args.device)
         .precision(args.precision.clone())
-        .kv_cache_dtype(args.kv_cache_dtype);
+        .kv_cache_dtype(args.kv_cache_dtype)
+        .tensor_parallel_size(args.tensor_parallel_size);
     if let Some(max_model_len) = args.max_model_len {
         builder = builder.max_model_len(max_model_len);
     }

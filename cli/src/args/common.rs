@@ -29,6 +29,9 @@ pub(crate) struct ModelArgs {
     /// accuracy; `bathysphere devices` says which devices have it.
     #[arg(long, value_name = "FORMAT", default_value_t)]
     pub(crate) kv_cache_dtype: CacheFormat,
+    /// Devices that share the model: the chosen one and those whose numbers follow it.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) tensor_parallel_size: usize,
 }
 
 /// The text or the ids to work on.

@@ -67,6 +67,41 @@ impl Capabilities {
     }
 }
 
+impl Capabilities {
+    /// What a group of these devices can do: the memory of the smallest.
+    ///
+    /// # Errors
+    /// [`Unsupported`] for devices that differ in anything else. They would round differently, and each rank goes on with
+    /// its own copy of what all computed: experts chosen by one would not be those chosen by another.
+    ///
+    /// # Panics
+    /// Without any device.
+    pub fn of_group(devices: &[&Capabilities]) -> Result<Capabilities, Unsupported> {
+        let [first, others @ ..] = devices else { panic!("a group has a device at least") };
+        let mut group = (*first).clone();
+        for (rank, device) in (1..).zip(others) {
+            group.memory_bytes = smaller(group.memory_bytes, device.memory_bytes);
+            group.max_cache_layer_bytes = smaller(group.max_cache_layer_bytes, device.max_cache_layer_bytes);
+            let Capabilities { memory_bytes, max_cache_layer_bytes, .. } = group.clone();
+            let alike = Capabilities { memory_bytes, max_cache_layer_bytes, ..(*device).clone() };
+            if alike != group {
+                return Err(Unsupported {
+                    backend: format!("{} ({})", first.backend, first.device),
+                    what: format!("a model together with {} ({}) as rank {rank}", device.backend, device.device),
+                    reason: "devices of a group must be alike, or they would compute differently".into(),
+                    action: "choose devices of one kind, or lower tensor_parallel_size".into(),
+                });
+            }
+        }
+        Ok(group)
+    }
+}
+
+/// The smaller of two limits, where there are any.
+fn smaller(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    [a, b].into_iter().flatten().min()
+}
+
 fn listed(formats: &[impl ToString]) -> String {
     let names: Vec<String> = formats.iter().map(ToString::to_string).collect();
     names.join(", ")

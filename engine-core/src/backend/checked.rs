@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
     ActTensor, Backend, CacheSpec, Capabilities, DType, Element, ExpertsWeights, FfnWeights, GateSpec, GateWeights,
-    HostBuffer, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, NO_TOKEN, PrepareError, Routing, StepError, StepMeta,
-    Tensor, TopLogits, delegate_backend,
+    HostBuffer, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, NO_TOKEN, PrepareError, Rank, Routing, StepError,
+    StepMeta, Tensor, TopLogits, delegate_backend,
 };
 use crate::quant::HostWeight;
 use crate::reference::{
@@ -88,7 +88,8 @@ impl<B: Backend> Checked<B> {
 
     /// Checks against a reference that rounds as `numerics` says.
     pub fn with(inner: B, numerics: Numerics, tolerance: CheckedTolerance) -> Self {
-        Self { inner, reference: ReferenceBackend::new(numerics), tolerance, record: Arc::default() }
+        let reference = ReferenceBackend::new(numerics).with_rank(inner.rank().clone());
+        Self { inner, reference, tolerance, record: Arc::default() }
     }
 
     /// The first op that was over tolerance since this backend was made; clones share the record.
@@ -221,6 +222,10 @@ impl<B: Backend> Backend for Checked<B> {
 
     fn capabilities(&self) -> &Capabilities {
         self.inner.capabilities()
+    }
+
+    fn rank(&self) -> &Rank {
+        self.inner.rank()
     }
 
     fn stream(&self) -> Result<Self::Stream, StepError> {
@@ -499,6 +504,13 @@ impl<B: Backend> Backend for Checked<B> {
         let mut expected = self.place_for(out)?;
         self.reference.moe_experts(&mut ReferenceStream, &experts.reference, &x, &routing, &mut expected)?;
         self.compare("moe_experts", stream, &expected, out)
+    }
+
+    fn all_reduce(&self, stream: &mut Self::Stream, x: &mut ActTensor<Self>) -> Result<(), StepError> {
+        let mut expected = self.fetch(stream, x)?;
+        self.inner.all_reduce(&mut stream.inner, x)?;
+        self.reference.all_reduce(&mut ReferenceStream, &mut expected)?;
+        self.compare("all_reduce", stream, &expected, x)
     }
 
     fn add_rms_norm(

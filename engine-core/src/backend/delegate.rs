@@ -10,7 +10,7 @@
 /// | group | items |
 /// | --- | --- |
 /// | `types` | every associated type but `Graph`; the other groups rest on it |
-/// | `device` | `capabilities`, `finds_top_logits`, and memory: `stream`, `alloc`, `write`, `read`, `synchronize` |
+/// | `device` | `capabilities`, `rank`, `finds_top_logits`, and memory: `stream`, `alloc`, `write`, `read`, `synchronize` |
 /// | `capture` | `Graph`, `captures`, `capture`, `replay` |
 /// | `uncaptured` | the same for a wrapper that must see every op: its steps are not captured |
 /// | `prepare` | every `prepare_*`, `latent_cache`, `queries` |
@@ -83,6 +83,7 @@ macro_rules! delegate_backend_group {
     (device $to:tt [] $kept:tt) => {
         $crate::delegate_backend_group! { @methods $to $kept
             capabilities() -> &$crate::backend::Capabilities;
+            rank() -> &$crate::backend::Rank;
             finds_top_logits() -> bool;
             stream() -> Result<Self::Stream, $crate::backend::StepError>;
             alloc(num_bytes: usize) -> Result<Self::Buffer, $crate::backend::StepError>;
@@ -219,6 +220,7 @@ macro_rules! delegate_backend_group {
                 x: &$crate::backend::ActTensor<Self>,
                 routing: &$crate::backend::Routing<Self::Buffer>
             ) -> $crate::backend::ActTensor<Self>;
+            all_reduce() -> $crate::backend::ActTensor<Self>;
             add_rms_norm(
                 norm: &Self::Norm,
                 delta: &$crate::backend::ActTensor<Self>,
@@ -271,6 +273,7 @@ macro_rules! delegate_backend_group {
     // Nothing for a method that the `impl` keeps. A macro can compare names only with names that it knows.
     (@unless $name:ident [] $($item:tt)+) => { $crate::delegate_backend_group! { $($item)+ } };
     (@unless capabilities [capabilities $($more:ident)*] $($item:tt)+) => {};
+    (@unless rank [rank $($more:ident)*] $($item:tt)+) => {};
     (@unless stream [stream $($more:ident)*] $($item:tt)+) => {};
     (@unless alloc [alloc $($more:ident)*] $($item:tt)+) => {};
     (@unless write [write $($more:ident)*] $($item:tt)+) => {};
@@ -300,6 +303,7 @@ macro_rules! delegate_backend_group {
     (@unless mla_attention [mla_attention $($more:ident)*] $($item:tt)+) => {};
     (@unless moe_gate [moe_gate $($more:ident)*] $($item:tt)+) => {};
     (@unless moe_experts [moe_experts $($more:ident)*] $($item:tt)+) => {};
+    (@unless all_reduce [all_reduce $($more:ident)*] $($item:tt)+) => {};
     (@unless add_rms_norm [add_rms_norm $($more:ident)*] $($item:tt)+) => {};
     (@unless $name:ident [$other:ident $($more:ident)*] $($item:tt)+) => {
         $crate::delegate_backend_group! { @unless $name [$($more)*] $($item)+ }

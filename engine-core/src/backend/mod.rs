@@ -31,6 +31,7 @@ mod delegate;
 mod error;
 mod host_buffer;
 mod prepare;
+mod rank;
 mod step;
 mod tensor;
 mod top;
@@ -45,6 +46,7 @@ pub use delegate::delegate_backend;
 pub use error::{PrepareError, StepError, Unavailable, Unsupported};
 pub use host_buffer::HostBuffer;
 pub use prepare::{ExpertsWeights, FfnWeights, GateSpec, GateWeights, MlaSpec, MlaWeights, QueryProjection};
+pub use rank::Rank;
 pub use step::{LayerStep, NO_TOKEN, PAD_SLOT, SequenceStep, StepLayout, StepLimits, StepMeta};
 pub use tensor::{DType, Element, Routing, Tensor};
 pub use top::TopLogits;
@@ -89,6 +91,11 @@ pub trait Backend: Send + Sync + Sized + 'static {
 
     /// What this device can run, as plain data.
     fn capabilities(&self) -> &Capabilities;
+
+    /// The place in the group, [`Rank::alone`] by default.
+    fn rank(&self) -> &Rank {
+        &rank::ALONE
+    }
 
     // ---- device -------------------------------------------------------------------------------------------------
 
@@ -393,6 +400,24 @@ pub trait Backend: Send + Sync + Sized + 'static {
     ) -> Result<(), StepError>;
 
     // ---- step time, derived: override to fuse -------------------------------------------------------------------------
+
+    /// `x = Σ_ranks x`: what every rank of the group brought, added up, in the place of its own. Not called alone.
+    ///
+    /// **Shapes** `x [T, D]`, the same on every rank.
+    /// **Numerics** added in f32 or better, rounded to `Act` once at least; the same bits on every rank, since each goes on
+    /// with its own copy and all must choose the same experts. The reference adds in f64, rank by rank.
+    /// **May fuse** with a following [`Backend::add_rms_norm`].
+    ///
+    /// The default body goes through [`Rank::all_reduce`]: it waits for the device and allocates. Devices that reach each
+    /// other queue the sum on the stream.
+    fn all_reduce(&self, stream: &mut Self::Stream, x: &mut ActTensor<Self>) -> Result<(), StepError> {
+        let mut values = Vec::new();
+        x.read(self, stream, &mut values)?;
+        let mut sums: Vec<f32> = values.iter().map(|value| value.to_f32()).collect();
+        self.rank().all_reduce(&mut sums)?;
+        values.iter_mut().zip(sums).for_each(|(value, sum)| *value = Element::from_f32(sum));
+        x.write(self, stream, &values)
+    }
 
     /// `residual += delta; out = rms_norm(residual)`.
     ///

@@ -19,6 +19,15 @@ pub struct SequenceStep<'a> {
     pub block_table: &'a [u32],
 }
 
+impl<'a> SequenceStep<'a> {
+    /// The same allocation without its contents, free of their lifetime: for lists that are filled step after step.
+    pub fn emptied<'b>(mut list: Vec<SequenceStep<'a>>) -> Vec<SequenceStep<'b>> {
+        list.clear();
+        let nothing = |_: SequenceStep<'a>| SequenceStep { tokens: &[], context_len: 0, block_table: &[] };
+        list.into_iter().map(nothing).collect()
+    }
+}
+
 /// The largest step a runner was built for; workspaces are sized from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepLimits {

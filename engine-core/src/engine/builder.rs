@@ -1,5 +1,6 @@
 //! Building an engine: what to load, where, and how large.
 
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -9,28 +10,28 @@ use super::options::BuildOptions;
 use super::worker::Worker;
 use super::{Engine, ModelFacts, Shared};
 use crate::Error;
-use crate::backend::{Backend, CacheFormat, Capabilities, PrepareError, StepError};
+use crate::backend::{Backend, CacheFormat, Capabilities, PrepareError, Rank, StepError};
 use crate::config::ModelConfig;
 use crate::model::LoadProgress;
 use crate::plan::MemoryPlan;
 use crate::quant::PrecisionPolicy;
-use crate::runner::{Runner, RunnerOptions, StepRunner};
+use crate::runner::{GroupRunner, Runner, RunnerOptions, StepRunner};
 use crate::tokenizer::{ChatTemplate, Tokenizer};
 use crate::weights::Checkpoint;
 
 /// Opens a device and loads a model onto it. The facade's `Device` implements it for every compiled-in backend.
 pub trait OpenDevice {
-    /// Opens the device and hands its backend to [`Loader::load`].
+    /// Opens as many devices as [`Loader::tensor_parallel_size`] says and hands their backends to [`Loader::load`].
     ///
     /// # Errors
     /// Why the device cannot be opened, or what [`Loader::load`] returns.
     fn open(&self, loader: Loader<'_>) -> Result<Box<dyn StepRunner>, Error>;
 
-    /// Abilities of the device, without loading anything.
+    /// Abilities of a group of `world_size` such devices ([`Capabilities::of_group`]), without loading anything.
     ///
     /// # Errors
-    /// Why the device cannot be opened.
-    fn capabilities(&self) -> Result<Capabilities, Error>;
+    /// Why a device cannot be opened, or not be part of the group.
+    fn capabilities(&self, world_size: usize) -> Result<Capabilities, Error>;
 }
 
 /// No device chosen yet: such a builder cannot build.
@@ -73,7 +74,18 @@ impl EngineBuilder<NoDevice> {
     /// # Errors
     /// As [`EngineBuilder::build`].
     pub fn build_with<B: Backend>(self, backend: B) -> Result<Engine, Error> {
-        self.build_from(|loader| loader.load(backend))
+        self.build_with_group(vec![backend])
+    }
+
+    /// Builds on a group of backends of your own, as many as there are: those of [`Rank::group`] in order.
+    ///
+    /// # Errors
+    /// As [`EngineBuilder::build`].
+    ///
+    /// # Panics
+    /// If they are no group.
+    pub fn build_with_group<B: Backend>(self, backends: Vec<B>) -> Result<Engine, Error> {
+        self.tensor_parallel_size(backends.len()).build_from(|loader| loader.load(backends))
     }
 }
 
@@ -129,6 +141,14 @@ impl<D> EngineBuilder<D> {
     #[must_use]
     pub fn kv_cache_dtype(mut self, format: CacheFormat) -> Self {
         self.options.kv_cache_dtype = format;
+        self
+    }
+
+    /// Devices that share the model (tensor parallelism): the chosen one and those whose numbers follow it. Heads and the
+    /// intermediate sizes of FFNs and experts are divided among them. Default 1.
+    #[must_use]
+    pub fn tensor_parallel_size(mut self, devices: usize) -> Self {
+        self.options.tensor_parallel_size = devices;
         self
     }
 
@@ -193,8 +213,8 @@ impl<D: OpenDevice> EngineBuilder<D> {
     /// [`Error::Config`], why the device cannot be opened, or that it lacks the format of the latent cache.
     pub fn plan(&self) -> Result<MemoryPlan, Error> {
         let config = ModelConfig::from_dir(&self.dir)?;
-        let capabilities = self.device.capabilities()?;
-        let request = self.options.plan_request(&config, &capabilities).map_err(PrepareError::from)?;
+        let capabilities = self.device.capabilities(self.options.tensor_parallel_size)?;
+        let request = self.options.plan_request(&config, &capabilities)?;
         Ok(MemoryPlan::new(&config, &request))
     }
 
@@ -232,19 +252,59 @@ impl Loader<'_> {
         self.checkpoint.dir()
     }
 
-    /// Checks what fits and loads.
+    /// Devices that share the model.
+    pub fn tensor_parallel_size(&self) -> usize {
+        self.options.tensor_parallel_size
+    }
+
+    /// Checks what fits and loads onto the ranks of a group, in order: each on a thread of its own, the first on this one.
     ///
     /// # Errors
     /// As [`EngineBuilder::build`].
-    pub fn load<B: Backend>(self, backend: B) -> Result<Box<dyn StepRunner>, Error> {
+    ///
+    /// # Panics
+    /// If they are no group of [`Loader::tensor_parallel_size`] backends: a bug of the device.
+    pub fn load<B: Backend>(self, backends: Vec<B>) -> Result<Box<dyn StepRunner>, Error> {
+        self.options.check_group(self.config)?;
+        assert_eq!(backends.len(), self.options.tensor_parallel_size, "a backend for each rank");
+        assert!(Rank::is_group(backends.iter().map(Backend::rank)), "ranks of one group, in order");
         let report = self.checkpoint.check(self.config)?;
         for name in &report.unknown {
             tracing::warn!(tensor = %name, "the checkpoint holds a tensor that the model does not use");
         }
-        let options = self.options.resolve(self.config, backend.capabilities(), report.has_mtp)?;
+        let capabilities: Vec<_> = backends.iter().map(Backend::capabilities).collect();
+        let capabilities = Capabilities::of_group(&capabilities).map_err(PrepareError::from)?;
+        let options = self.options.resolve(self.config, &capabilities, report.has_mtp)?;
         let options = RunnerOptions { num_token_ids: self.num_token_ids, ..options };
-        let runner = Runner::load(backend, self.checkpoint, self.config, &options, self.progress)?;
-        Ok(Box::new(runner))
+        let Self { checkpoint, config, progress, .. } = self;
+        load_ranks(backends, progress, |backend, progress| {
+            Runner::load(backend, checkpoint, config, &options, progress)
+        })
+    }
+}
+
+/// Loads every backend, the first on this thread and the others on threads of their own.
+fn load_ranks<B: Backend>(
+    backends: Vec<B>,
+    progress: &mut dyn FnMut(LoadProgress),
+    load: impl Fn(B, &mut dyn FnMut(LoadProgress)) -> Result<Runner<B>, Error> + Sync,
+) -> Result<Box<dyn StepRunner>, Error> {
+    let load = |backend: B, progress: &mut dyn FnMut(LoadProgress)| {
+        let rank = backend.rank().clone();
+        let runner: Box<dyn StepRunner> = Box::new(load(backend, progress)?);
+        Ok::<_, Error>((rank, runner))
+    };
+    let mut ranks = std::thread::scope(|scope| {
+        let mut backends = backends.into_iter();
+        let first = backends.next();
+        let others: Vec<_> = backends.map(|backend| scope.spawn(|| load(backend, &mut |_| {}))).collect();
+        let first = first.into_iter().map(|first| load(first, progress)).collect::<Vec<_>>();
+        let others = others.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        first.into_iter().chain(others).collect::<Result<Vec<_>, Error>>()
+    })?;
+    match ranks.len() {
+        1 => Ok(ranks.remove(0).1),
+        _ => Ok(Box::new(GroupRunner::new(ranks).map_err(PrepareError::from)?)),
     }
 }
 

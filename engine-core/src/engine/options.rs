@@ -4,12 +4,13 @@ use std::ops::RangeInclusive;
 
 use super::RequestError;
 use crate::Error;
-use crate::backend::{CacheFormat, Capabilities, PrepareError, Requirement, StepLimits, Unsupported};
+use crate::backend::{CacheFormat, Capabilities, PrepareError, Requirement, StepLimits};
 use crate::cache::DEFAULT_BLOCK_SIZE;
 use crate::config::ModelConfig;
 use crate::plan::{CacheLayer, MemoryPlan, PlanError, PlanRequest, stored_format};
 use crate::quant::PrecisionPolicy;
 use crate::runner::RunnerOptions;
+use crate::weights::shares::indivisible;
 
 /// What the builder collects; its methods document each.
 #[derive(Debug, Clone)]
@@ -22,6 +23,7 @@ pub(super) struct BuildOptions {
     pub(super) num_cache_tokens: Option<usize>,
     pub(super) block_size: usize,
     pub(super) kv_cache_dtype: CacheFormat,
+    pub(super) tensor_parallel_size: usize,
     pub(super) seed: Option<u64>,
 }
 
@@ -36,6 +38,7 @@ impl Default for BuildOptions {
             num_cache_tokens: None,
             block_size: DEFAULT_BLOCK_SIZE,
             kv_cache_dtype: CacheFormat::default(),
+            tensor_parallel_size: 1,
             seed: None,
         }
     }
@@ -43,6 +46,9 @@ impl Default for BuildOptions {
 
 /// Tokens of cache per sequence that are reserved unless asked otherwise.
 const DEFAULT_CACHE_TOKENS_PER_SEQUENCE: usize = 8192;
+
+/// Devices of one machine; more than there ever are.
+const MAX_WORLD_SIZE: usize = 64;
 
 /// One token of prompt and one generated.
 const SHORTEST_WINDOW: usize = 2;
@@ -54,13 +60,10 @@ impl BuildOptions {
     /// What is to be planned for: these options on this device, with the model's window unless there is a shorter one.
     ///
     /// # Errors
-    /// The device's refusal of the cache's format.
-    pub(super) fn plan_request(
-        &self,
-        config: &ModelConfig,
-        capabilities: &Capabilities,
-    ) -> Result<PlanRequest, Unsupported> {
-        capabilities.check(Requirement::CacheFormat(self.kv_cache_dtype))?;
+    /// The device's refusal of the cache's format; a group that the model cannot be divided among.
+    pub(super) fn plan_request(&self, config: &ModelConfig, capabilities: &Capabilities) -> Result<PlanRequest, Error> {
+        self.check_group(config)?;
+        capabilities.check(Requirement::CacheFormat(self.kv_cache_dtype)).map_err(PrepareError::from)?;
         Ok(PlanRequest {
             policy: self.precision.clone(),
             stored: stored_format(config),
@@ -74,7 +77,20 @@ impl BuildOptions {
             block_size: self.block_size,
             available_bytes: capabilities.memory_bytes,
             max_cache_layer_bytes: capabilities.max_cache_layer_bytes,
+            tensor_parallel_size: self.tensor_parallel_size,
         })
+    }
+
+    pub(super) fn check_group(&self, config: &ModelConfig) -> Result<(), RequestError> {
+        let (option, value) = ("tensor_parallel_size", self.tensor_parallel_size);
+        check_option(option, value, 1..=MAX_WORLD_SIZE)?;
+        match indivisible(config, value) {
+            None => Ok(()),
+            Some((name, size)) => {
+                let accepted = format!("the divisors of {name} = {size}");
+                Err(RequestError::BuildOption { option, value, accepted })
+            }
+        }
     }
 
     fn check(&self, config: &ModelConfig, has_mtp: bool) -> Result<(), RequestError> {
@@ -99,7 +115,7 @@ impl BuildOptions {
         has_mtp: bool,
     ) -> Result<RunnerOptions, Error> {
         self.check(config, has_mtp)?;
-        let mut request = self.plan_request(config, capabilities).map_err(PrepareError::from)?;
+        let mut request = self.plan_request(config, capabilities)?;
         let mut plan = MemoryPlan::new(config, &request);
         let room = CacheRoom::of(&plan);
         let shortest = self.block_size.max(SHORTEST_WINDOW);

@@ -225,7 +225,7 @@ impl Worker {
             best_tokens: &scratch.best.rows,
         };
         let result = self.runner.step(&sequences, wanted, &mut scratch.output);
-        scratch.sequences = emptied(sequences);
+        scratch.sequences = SequenceStep::emptied(sequences);
         result?;
         for scheduled in &scratch.step {
             self.scheduler.running_mut()[scheduled.index].advance(scheduled.num_tokens);
@@ -276,11 +276,4 @@ impl Worker {
         }
         self.scheduler.retire(|_| true);
     }
-}
-
-/// The same allocation without its contents, free of their lifetime.
-fn emptied(mut sequences: Vec<SequenceStep<'_>>) -> Vec<SequenceStep<'static>> {
-    sequences.clear();
-    let nothing = |_: SequenceStep<'_>| SequenceStep { tokens: &[], context_len: 0, block_table: &[] };
-    sequences.into_iter().map(nothing).collect()
 }

@@ -2,7 +2,7 @@
 
 use super::observe::{Observer, Point, Value};
 use super::workspace::Workspace;
-use crate::backend::{Backend, LayerStep, MlaPrologIo, StepError};
+use crate::backend::{ActTensor, Backend, LayerStep, MlaPrologIo, StepError};
 
 /// A decoder layer's prepared weights.
 pub(super) struct Layer<B: Backend> {
@@ -37,6 +37,7 @@ impl<B: Backend> Layer<B> {
         backend.mla_prolog(stream, &self.mla, step, io)?;
         backend.mla_attention(stream, &self.mla, step, &ws.queries, &ws.cache, &mut ws.heads)?;
         backend.linear(stream, &self.o_proj, &ws.heads, &mut ws.delta)?;
+        add_up(backend, stream, &mut ws.delta)?;
         observer.see(backend, stream, Point::AttentionOutput(layer), Value::Hidden(&ws.delta))?;
         backend.add_rms_norm(stream, &self.post_attention_norm, &ws.delta, &mut ws.residual, &mut ws.x)?;
         match &self.feed_forward {
@@ -47,8 +48,14 @@ impl<B: Backend> Layer<B> {
                 backend.moe_experts(stream, experts, &ws.x, &ws.routing, &mut ws.delta)?;
             }
         }
+        add_up(backend, stream, &mut ws.delta)?;
         observer.see(backend, stream, Point::FfnOutput(layer), Value::Hidden(&ws.delta))?;
         backend.add_rms_norm(stream, next_norm, &ws.delta, &mut ws.residual, &mut ws.x)?;
         observer.see(backend, stream, Point::LayerOutput(layer), Value::Hidden(&ws.residual))
     }
+}
+
+/// What the ranks of a group have of a sum.
+fn add_up<B: Backend>(backend: &B, stream: &mut B::Stream, delta: &mut ActTensor<B>) -> Result<(), StepError> {
+    if backend.rank().world_size() > 1 { backend.all_reduce(stream, delta) } else { Ok(()) }
 }

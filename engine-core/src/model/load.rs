@@ -12,11 +12,14 @@ use crate::backend::{
     Backend, ExpertsWeights, FfnWeights, GateSpec, GateWeights, MlaSpec, MlaWeights, PrepareError, QueryProjection,
     Requirement,
 };
-use crate::config::{ModelConfig, MoeConfig};
-use crate::quant::{HostWeight, MatrixShape, Precision, PrecisionPolicy, WeightClass, WeightFormat, target_format};
+use crate::config::{AttentionConfig, ModelConfig, MoeConfig};
+use crate::quant::{
+    HostWeight, MatrixShape, Precision, PrecisionPolicy, WeightClass, WeightError, WeightFormat, target_format,
+};
 use crate::rope::{RopeTable, softmax_scale};
 use crate::weights::Checkpoint;
 use crate::weights::layout::layer_prefix;
+use crate::weights::shares::Share;
 
 /// How to load.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +59,8 @@ impl<B: Backend> Model<B> {
             checkpoint,
             config,
             options,
-            mla: mla_spec(config, options.max_model_len),
+            share: Share::new(backend.rank().index(), backend.rank().world_size()),
+            mla: mla_spec(config, backend.rank().world_size(), options.max_model_len),
             formats: RefCell::default(),
         };
         let with_mtp = options.with_mtp && config.num_nextn_predict_layers > 0;
@@ -87,10 +91,11 @@ impl<B: Backend> Model<B> {
     }
 }
 
-/// What all layers' attention has in common, with a rope table of `max_model_len` positions.
-pub(crate) fn mla_spec(config: &ModelConfig, max_model_len: usize) -> MlaSpec {
+/// What all layers' attention has in common on each of `world_size` ranks, with a rope table of `max_model_len` positions.
+pub(crate) fn mla_spec(config: &ModelConfig, world_size: usize, max_model_len: usize) -> MlaSpec {
+    let num_attention_heads = Share::largest(world_size).num_heads(config.attention.num_attention_heads);
     MlaSpec {
-        dims: config.attention,
+        dims: AttentionConfig { num_attention_heads, ..config.attention },
         hidden_size: config.hidden_size,
         softmax_scale: softmax_scale(&config.attention, &config.rope),
         rope: Arc::new(RopeTable::new(&config.rope, config.attention.qk_rope_head_dim, max_model_len)),
@@ -103,6 +108,8 @@ struct Loader<'a, B: Backend> {
     checkpoint: &'a Checkpoint,
     config: &'a ModelConfig,
     options: &'a LoadOptions,
+    /// What of each weight this rank holds.
+    share: Share,
     mla: MlaSpec,
     /// What was chosen for each class of weight.
     formats: RefCell<BTreeMap<WeightClass, WeightFormat>>,
@@ -114,7 +121,7 @@ impl<B: Backend> Loader<'_, B> {
         Ok(self.backend.prepare_norm(&weight, self.config.rms_norm_eps).map_err(|e| e.named(name))?)
     }
 
-    /// A linear in the format the policy asks for.
+    /// This rank's part of a linear of this shape, in the format the policy asks for.
     fn weight(
         &self,
         prefix: &str,
@@ -125,7 +132,16 @@ impl<B: Backend> Loader<'_, B> {
         let shape = MatrixShape::new(out_features, in_features);
         let weight = self.checkpoint.linear(prefix, shape, self.config.quantization.as_ref())?;
         let target = self.choose_format(class, weight.format())?;
-        Ok(weight.convert(target).map_err(|e| e.named(&format!("{prefix}.weight")))?)
+        let part = self.share.part(prefix, shape);
+        // A part is converted with less work than the whole, unless only the target format can be cut there.
+        let converted = match part.of(&weight) {
+            Ok(part) => part.convert(target),
+            Err(WeightError::Cut { .. }) if target != weight.format() => {
+                weight.convert(target).and_then(|w| part.of(&w))
+            }
+            Err(error) => Err(error),
+        };
+        Ok(converted.map_err(|e| e.named(&format!("{prefix}.weight")))?)
     }
 
     /// What the policy asks for; `Auto` falls back to the device's best format where it cannot run the stored one.

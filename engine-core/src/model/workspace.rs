@@ -64,7 +64,7 @@ impl<B: Backend> Workspace<B> {
         cache: &CacheSpec,
     ) -> Result<Self, PrepareError> {
         let (tokens, hidden) = (limits.max_num_batched_tokens, config.hidden_size);
-        let heads = config.attention.num_attention_heads * config.attention.v_head_dim;
+        let heads = mla.dims.num_attention_heads * mla.dims.v_head_dim;
         let top_k = config.moe.as_ref().map_or(1, |moe| moe.num_experts_per_tok);
         let mtp_tokens = if cache.num_layers > config.num_hidden_layers { tokens } else { 0 };
         let logit_rows = limits.max_logit_rows();

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::backend::{
     ActTensor, Backend, CacheFormat, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights,
-    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Requirement, Routing, StepError, Tensor,
+    LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Rank, Replayed, Requirement, Routing, StepError, Tensor,
 };
 use crate::quant::{HostWeight, QuantisedInputs, WeightFormat};
 
@@ -32,6 +32,7 @@ pub struct OpCall {
 #[derive(Debug, Clone)]
 pub struct NoopBackend {
     capabilities: Capabilities,
+    rank: Rank,
     calls: Arc<Mutex<Vec<OpCall>>>,
 }
 
@@ -63,7 +64,7 @@ impl Default for NoopBackend {
             max_cache_layer_bytes: None,
             notes: vec!["a test instrument: computes nothing".into()],
         };
-        Self { capabilities, calls: Arc::default() }
+        Self { capabilities, rank: Rank::alone(), calls: Arc::default() }
     }
 }
 
@@ -71,6 +72,12 @@ impl NoopBackend {
     /// A backend with an empty log.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// As one of a group.
+    #[must_use]
+    pub fn with_rank(self, rank: Rank) -> Self {
+        Self { rank, ..self }
     }
 
     /// The log, shared with every clone: keep it before a runner takes the backend.
@@ -109,6 +116,10 @@ impl Backend for NoopBackend {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn rank(&self) -> &Rank {
+        &self.rank
     }
 
     fn stream(&self) -> Result<(), StepError> {
@@ -249,5 +260,9 @@ impl Backend for NoopBackend {
         out: &mut Act,
     ) -> Result<(), StepError> {
         self.record("moe_experts", None, size(out))
+    }
+
+    fn all_reduce(&self, (): &mut (), x: &mut Act) -> Result<(), StepError> {
+        self.record("all_reduce", None, size(x))
     }
 }

@@ -7,6 +7,9 @@ use super::{MemoryPlan, Verdict};
 impl Display for MemoryPlan {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         let format = |line: &super::WeightLine| line.format.map_or("mixed".into(), |format| format.to_string());
+        if self.tensor_parallel_size > 1 {
+            writeln!(f, "on each of {} devices", self.tensor_parallel_size)?;
+        }
         writeln!(f, "{:<28}{:>8}{:>13}{:>14}", "weights", "format", "parameters", "bytes")?;
         for line in &self.weights {
             let (name, parameters) = (line.class.name(), parameters(line.parameters));

@@ -66,6 +66,8 @@ pub struct PlanRequest {
     pub available_bytes: Option<u64>,
     /// Largest latent cache of one layer, in bytes, if the device limits it.
     pub max_cache_layer_bytes: Option<u64>,
+    /// Devices that share the model; the plan is for one of them.
+    pub tensor_parallel_size: usize,
 }
 
 impl PlanRequest {
@@ -85,6 +87,7 @@ impl PlanRequest {
             block_size: DEFAULT_BLOCK_SIZE,
             available_bytes: None,
             max_cache_layer_bytes: None,
+            tensor_parallel_size: 1,
         }
     }
 }
@@ -100,10 +103,14 @@ pub fn stored_format(config: &ModelConfig) -> WeightFormat {
 }
 
 /// What loading and running a model takes, in bytes, and whether it fits. `Display` gives a table.
+///
+/// For a group of devices, bytes and tokens are those of the one with the largest share; parameters are the model's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MemoryPlan {
     /// One line per class of weight that the model has.
     pub weights: Vec<WeightLine>,
+    /// Devices that share the model.
+    pub tensor_parallel_size: u64,
     /// Sum of the lines.
     pub weight_bytes: u64,
     /// Parameters of the main model.
@@ -143,7 +150,7 @@ impl MemoryPlan {
             num_nextn_predict_layers: config.num_nextn_predict_layers.min(usize::from(request.with_mtp)),
             ..config.clone()
         };
-        let tensors = weights::PlannedTensors::new(config, request.with_mtp);
+        let tensors = weights::PlannedTensors::new(config, request);
         let lines = tensors.lines(request);
         let parameters = tensors.parameters(config);
         let weight_bytes = lines.iter().map(|line| line.bytes).sum();
@@ -162,6 +169,7 @@ impl MemoryPlan {
         let full_tokens = (request.max_model_len as u64).saturating_mul(request.max_num_seqs as u64);
         Self {
             weights: lines,
+            tensor_parallel_size: request.tensor_parallel_size as u64,
             weight_bytes,
             total_parameters: parameters.total,
             active_parameters: parameters.active,

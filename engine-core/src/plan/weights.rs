@@ -8,6 +8,7 @@ use crate::quant::{
     FP8_BLOCK, INT4_GROUP, Int4GroupWeight, MatrixShape, PrecisionPolicy, WeightClass, WeightFormat, target_format,
 };
 use crate::weights::layout::{TensorKind, TensorSpec, checkpoint_tensors};
+use crate::weights::shares::Share;
 
 /// The lines of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -73,7 +74,7 @@ pub struct WeightLine {
     pub format: Option<WeightFormat>,
     /// Number of weights.
     pub parameters: u64,
-    /// Bytes in memory, scales included.
+    /// Bytes in memory of a device, scales included.
     pub bytes: u64,
 }
 
@@ -91,17 +92,18 @@ pub(super) struct Parameters {
 pub(super) struct PlannedTensors {
     tensors: Vec<(PlanClass, TensorSpec)>,
     int4_group_stored: usize,
+    share: Share,
 }
 
 impl PlannedTensors {
-    pub(super) fn new(config: &ModelConfig, with_mtp: bool) -> Self {
-        let specs = checkpoint_tensors(config, with_mtp);
+    pub(super) fn new(config: &ModelConfig, request: &PlanRequest) -> Self {
+        let specs = checkpoint_tensors(config, request.with_mtp);
         let tensors = specs.into_iter().filter_map(|spec| Some((class_of(config, &spec)?, spec))).collect();
         let int4_group_stored = match config.quantization {
             Some(QuantizationConfig::Int4Group { group_size }) => group_size,
             Some(QuantizationConfig::Fp8Block { .. } | QuantizationConfig::Int8Channel) | None => INT4_GROUP,
         };
-        Self { tensors, int4_group_stored }
+        Self { tensors, int4_group_stored, share: Share::largest(request.tensor_parallel_size) }
     }
 
     /// One line per class that has weights.
@@ -141,7 +143,7 @@ impl PlannedTensors {
             TensorKind::Linear(class, shape) => {
                 let format = target_format(policy.get(class), stored);
                 let group = if format == stored { self.int4_group_stored } else { INT4_GROUP };
-                matrix_bytes(shape, format, group)
+                matrix_bytes(self.share.part(tensor.prefix(), shape).shape(shape), format, group)
             }
             TensorKind::Plain(shape) => matrix_bytes(shape, plain_format(stored), INT4_GROUP),
             // The router's bias is f32 by nature; norms are what the checkpoint's floats are.

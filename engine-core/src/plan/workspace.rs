@@ -3,12 +3,14 @@
 use super::PlanRequest;
 use crate::backend::StepLimits;
 use crate::config::ModelConfig;
+use crate::weights::shares::Share;
 
-/// Activations of the widest layer with every buffer alive at once, logits in f32, rope and block tables.
+/// Activations of the widest layer with every buffer alive at once (FFNs as if they were not divided among ranks), logits in f32, rope and block tables.
 pub(super) fn bytes(config: &ModelConfig, request: &PlanRequest) -> u64 {
     let tokens = request.max_num_batched_tokens as u64;
-    let activations =
-        tokens.saturating_mul(values_per_token(config) as u64).saturating_mul(request.act_element_bytes as u64);
+    let activations = tokens
+        .saturating_mul(values_per_token(config, request.tensor_parallel_size) as u64)
+        .saturating_mul(request.act_element_bytes as u64);
     let limits = StepLimits {
         max_num_batched_tokens: request.max_num_batched_tokens,
         max_num_seqs: request.max_num_seqs,
@@ -25,12 +27,13 @@ pub(super) fn bytes(config: &ModelConfig, request: &PlanRequest) -> u64 {
     activations.saturating_add(logits).saturating_add(rope).saturating_add(block_tables)
 }
 
-fn values_per_token(config: &ModelConfig) -> usize {
+fn values_per_token(config: &ModelConfig, world_size: usize) -> usize {
     let a = &config.attention;
+    let num_heads = Share::largest(world_size).num_heads(a.num_attention_heads);
     let residual_norm_output = 3 * config.hidden_size;
-    let queries = a.q_lora_rank.unwrap_or(0) + a.num_attention_heads * a.qk_head_dim();
-    let absorbed = a.num_attention_heads * (a.latent_width() + a.kv_lora_rank);
-    let attention = queries + a.latent_width() + absorbed + a.num_attention_heads * a.v_head_dim;
+    let queries = a.q_lora_rank.unwrap_or(0) + num_heads * a.qk_head_dim();
+    let absorbed = num_heads * (a.latent_width() + a.kv_lora_rank);
+    let attention = queries + a.latent_width() + absorbed + num_heads * a.v_head_dim;
     let experts = config.moe.as_ref().map_or(0, |moe| {
         let width = (moe.num_experts_per_tok + moe.n_shared_experts) * moe.moe_intermediate_size;
         // Gate and up halves, and each chosen expert's input and output rows.

@@ -12,6 +12,7 @@ pub mod fp8;
 mod fp8_block;
 mod int4_group;
 mod int8_channel;
+mod share;
 mod shared;
 
 pub use bf16::{Bf16Weight, F32Weight};
@@ -283,6 +284,22 @@ pub enum WeightError {
         /// Value found.
         found: usize,
     },
+    /// A part that begins or ends among values that share a scale or a word.
+    #[error(
+        "{tensor}: {what} {start}..{end} cut a block of {block} that shares a scale; choose another precision for it or another tensor_parallel_size"
+    )]
+    Cut {
+        /// Tensor name.
+        tensor: String,
+        /// "rows" or "columns".
+        what: &'static str,
+        /// First row or column of the part.
+        start: usize,
+        /// The one after its last.
+        end: usize,
+        /// Rows or columns that belong together.
+        block: usize,
+    },
     /// A precision name that is not known.
     #[error(
         "precision {found:?} is not known; use auto, fp8, bf16, int8, int4 or CLASS=PRECISION,… with CLASS one of {classes}"
@@ -303,6 +320,7 @@ impl WeightError {
             WeightError::Length { tensor, .. }
             | WeightError::Scale { tensor, .. }
             | WeightError::NotFinite { tensor, .. }
+            | WeightError::Cut { tensor, .. }
             | WeightError::GroupSize { tensor, .. } => *tensor = name.to_owned(),
             WeightError::UnknownPrecision { .. } => {}
         }

@@ -21,7 +21,7 @@ use std::convert::Infallible;
 
 use crate::backend::{
     ActTensor, Backend, CacheFormat, CacheSpec, Capabilities, DType, ExpertsWeights, FfnWeights, GateSpec, GateWeights,
-    HostBuffer, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Routing, StepError, Tensor,
+    HostBuffer, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Rank, Replayed, Routing, StepError, Tensor,
 };
 use crate::quant::{HostWeight, WeightFormat};
 use math::{highest, write_top};
@@ -30,6 +30,7 @@ use math::{highest, write_top};
 #[derive(Debug, Clone)]
 pub struct ReferenceBackend {
     numerics: Numerics,
+    rank: Rank,
     capabilities: Capabilities,
 }
 
@@ -54,7 +55,13 @@ impl ReferenceBackend {
             max_cache_layer_bytes: None,
             notes: vec!["slow on purpose: for comparison, not for use".into()],
         };
-        Self { numerics, capabilities }
+        Self { numerics, rank: Rank::alone(), capabilities }
+    }
+
+    /// As one of a group.
+    #[must_use]
+    pub fn with_rank(self, rank: Rank) -> Self {
+        Self { rank, ..self }
     }
 
     /// How this reference rounds.
@@ -84,6 +91,10 @@ impl Backend for ReferenceBackend {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn rank(&self) -> &Rank {
+        &self.rank
     }
 
     fn stream(&self) -> Result<ReferenceStream, StepError> {
@@ -336,6 +347,12 @@ impl Backend for ReferenceBackend {
         out: &mut ActTensor<Self>,
     ) -> Result<(), StepError> {
         experts.forward(self.numerics, x, routing, out.as_mut_slice());
+        Ok(())
+    }
+
+    fn all_reduce(&self, _: &mut ReferenceStream, x: &mut ActTensor<Self>) -> Result<(), StepError> {
+        self.rank.all_reduce(x.as_mut_slice())?;
+        self.numerics.round(x.as_mut_slice());
         Ok(())
     }
 }

@@ -4,10 +4,12 @@
 //! device it has. The erasure costs one virtual call a step.
 
 mod capture;
+mod group;
 mod pass;
 mod rows;
 mod run;
 
+pub use group::GroupRunner;
 pub use rows::{StepOutput, TopRows, WantedRows};
 pub use run::{Runner, RunnerOptions};
 

@@ -91,7 +91,7 @@ impl<B: Backend> Runner<B> {
             format: options.cache_format,
         };
         // The workspace only needs the dimensions of attention, not a second rope table.
-        let mla = mla_spec(config, 1);
+        let mla = mla_spec(config, backend.rank().world_size(), 1);
         let workspace = Workspace::alloc(&backend, config, &mla, &limits, &cache)?;
         let num_top_logits = if backend.finds_top_logits() { num_top_logits(config) } else { 0 };
         let info = RunnerInfo {

@@ -8,6 +8,7 @@ pub mod layout;
 mod mmap;
 mod read;
 mod shard;
+pub mod shares;
 #[cfg(test)]
 mod tests;
 
