@@ -6,6 +6,7 @@
 //! * `ascend`: what is special to that backend: what it refuses, goldens in INT8, its operators counted.
 //! * [`faulty`]: a backend with one fault, to show that the suite finds it.
 //! * [`gpu`]: what every GPU backend is checked for, whichever the vendor.
+//! * [`group`]: what the ranks of a group owe each other.
 //! * [`gpu_runtime`]: what a GPU vendor's runtime promises, below the ops.
 //! * [`capture`]: decode steps that are replayed, held against ones that are launched; [`counted`]: what both ask for.
 //! * [`mod@bench`]: how fast a device is, against what its memory and its matrix units allow.
@@ -25,5 +26,6 @@ pub mod faulty;
 pub mod golden;
 pub mod gpu;
 pub mod gpu_runtime;
+pub mod group;
 pub mod harness;
 pub mod oracle;

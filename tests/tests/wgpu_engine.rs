@@ -253,7 +253,7 @@ fn the_default_cache_fits_a_binding_and_a_larger_one_is_refused() {
 fn an_adapter_that_is_not_there_is_answered_with_those_that_are() {
     let adapters = WgpuBackend::adapters().len();
     let device: Device = "wgpu:7".parse().unwrap();
-    let reason = match device.capabilities() {
+    let reason = match device.capabilities(1) {
         Ok(capabilities) => {
             assert!(adapters > 7, "{capabilities:?}");
             return;

@@ -1,6 +1,5 @@
 //! Building an engine: what to load, where, and how large.
 
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -175,6 +174,7 @@ impl<D> EngineBuilder<D> {
 
     fn build_from(self, open: impl FnOnce(Loader<'_>) -> Result<Box<dyn StepRunner>, Error>) -> Result<Engine, Error> {
         let config = ModelConfig::from_dir(&self.dir)?;
+        self.options.check_group(&config)?;
         let checkpoint = Checkpoint::open(&self.dir)?;
         let tokenizer = Tokenizer::from_dir(&self.dir)?.map(Arc::new);
         let template = ChatTemplate::from_dir(&self.dir)?;
@@ -213,8 +213,9 @@ impl<D: OpenDevice> EngineBuilder<D> {
     /// [`Error::Config`], why the device cannot be opened, or that it lacks the format of the latent cache.
     pub fn plan(&self) -> Result<MemoryPlan, Error> {
         let config = ModelConfig::from_dir(&self.dir)?;
+        self.options.check_group(&config)?;
         let capabilities = self.device.capabilities(self.options.tensor_parallel_size)?;
-        let request = self.options.plan_request(&config, &capabilities)?;
+        let request = self.options.plan_request(&config, &capabilities).map_err(PrepareError::from)?;
         Ok(MemoryPlan::new(&config, &request))
     }
 
@@ -265,7 +266,6 @@ impl Loader<'_> {
     /// # Panics
     /// If they are no group of [`Loader::tensor_parallel_size`] backends: a bug of the device.
     pub fn load<B: Backend>(self, backends: Vec<B>) -> Result<Box<dyn StepRunner>, Error> {
-        self.options.check_group(self.config)?;
         assert_eq!(backends.len(), self.options.tensor_parallel_size, "a backend for each rank");
         assert!(Rank::is_group(backends.iter().map(Backend::rank)), "ranks of one group, in order");
         let report = self.checkpoint.check(self.config)?;
@@ -277,34 +277,9 @@ impl Loader<'_> {
         let options = self.options.resolve(self.config, &capabilities, report.has_mtp)?;
         let options = RunnerOptions { num_token_ids: self.num_token_ids, ..options };
         let Self { checkpoint, config, progress, .. } = self;
-        load_ranks(backends, progress, |backend, progress| {
+        GroupRunner::load(backends, progress, |backend, progress| {
             Runner::load(backend, checkpoint, config, &options, progress)
         })
-    }
-}
-
-/// Loads every backend, the first on this thread and the others on threads of their own.
-fn load_ranks<B: Backend>(
-    backends: Vec<B>,
-    progress: &mut dyn FnMut(LoadProgress),
-    load: impl Fn(B, &mut dyn FnMut(LoadProgress)) -> Result<Runner<B>, Error> + Sync,
-) -> Result<Box<dyn StepRunner>, Error> {
-    let load = |backend: B, progress: &mut dyn FnMut(LoadProgress)| {
-        let rank = backend.rank().clone();
-        let runner: Box<dyn StepRunner> = Box::new(load(backend, progress)?);
-        Ok::<_, Error>((rank, runner))
-    };
-    let mut ranks = std::thread::scope(|scope| {
-        let mut backends = backends.into_iter();
-        let first = backends.next();
-        let others: Vec<_> = backends.map(|backend| scope.spawn(|| load(backend, &mut |_| {}))).collect();
-        let first = first.into_iter().map(|first| load(first, progress)).collect::<Vec<_>>();
-        let others = others.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        first.into_iter().chain(others).collect::<Result<Vec<_>, Error>>()
-    })?;
-    match ranks.len() {
-        1 => Ok(ranks.remove(0).1),
-        _ => Ok(Box::new(GroupRunner::new(ranks).map_err(PrepareError::from)?)),
     }
 }
 

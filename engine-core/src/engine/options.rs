@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::RequestError;
 use crate::Error;
-use crate::backend::{CacheFormat, Capabilities, PrepareError, Requirement, StepLimits};
+use crate::backend::{CacheFormat, Capabilities, PrepareError, Requirement, StepLimits, Unsupported};
 use crate::cache::DEFAULT_BLOCK_SIZE;
 use crate::config::ModelConfig;
 use crate::plan::{CacheLayer, MemoryPlan, PlanError, PlanRequest, stored_format};
@@ -60,10 +60,13 @@ impl BuildOptions {
     /// What is to be planned for: these options on this device, with the model's window unless there is a shorter one.
     ///
     /// # Errors
-    /// The device's refusal of the cache's format; a group that the model cannot be divided among.
-    pub(super) fn plan_request(&self, config: &ModelConfig, capabilities: &Capabilities) -> Result<PlanRequest, Error> {
-        self.check_group(config)?;
-        capabilities.check(Requirement::CacheFormat(self.kv_cache_dtype)).map_err(PrepareError::from)?;
+    /// The device's refusal of the cache's format.
+    pub(super) fn plan_request(
+        &self,
+        config: &ModelConfig,
+        capabilities: &Capabilities,
+    ) -> Result<PlanRequest, Unsupported> {
+        capabilities.check(Requirement::CacheFormat(self.kv_cache_dtype))?;
         Ok(PlanRequest {
             policy: self.precision.clone(),
             stored: stored_format(config),
@@ -81,6 +84,7 @@ impl BuildOptions {
         })
     }
 
+    /// Whether the model can be divided among as many devices as were asked for: known before any is opened.
     pub(super) fn check_group(&self, config: &ModelConfig) -> Result<(), RequestError> {
         let (option, value) = ("tensor_parallel_size", self.tensor_parallel_size);
         check_option(option, value, 1..=MAX_WORLD_SIZE)?;
@@ -115,7 +119,7 @@ impl BuildOptions {
         has_mtp: bool,
     ) -> Result<RunnerOptions, Error> {
         self.check(config, has_mtp)?;
-        let mut request = self.plan_request(config, capabilities)?;
+        let mut request = self.plan_request(config, capabilities).map_err(PrepareError::from)?;
         let mut plan = MemoryPlan::new(config, &request);
         let room = CacheRoom::of(&plan);
         let shortest = self.block_size.max(SHORTEST_WINDOW);

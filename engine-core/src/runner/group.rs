@@ -4,11 +4,14 @@
 //! of their own. All come to the same logits; those of the first are what the caller gets.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use super::{RunnerInfo, StepOutput, StepRunner, TopRows, WantedRows};
-use crate::backend::{Capabilities, Rank, SequenceStep, StepError};
+use super::{Runner, RunnerInfo, StepOutput, StepRunner, TopRows, WantedRows};
+use crate::Error;
+use crate::backend::{Backend, Capabilities, PrepareError, Rank, SequenceStep, StepError};
+use crate::model::LoadProgress;
 use crate::quant::{WeightClass, WeightFormat};
 
 /// The runners of a group's ranks as one.
@@ -90,6 +93,38 @@ impl GroupRunner {
         let job = Arc::<Job>::default();
         let others = ranks.map(|(rank, runner)| Peer::start(rank, runner, job.clone())).collect::<Result<_, _>>()?;
         Ok(Self { rank, first, others, job })
+    }
+
+    /// Loads every backend of a group with `load`, the first on this thread and the others on threads of their own; alone,
+    /// that is a plain [`Runner`].
+    ///
+    /// # Errors
+    /// The first that `load` returned; a thread that cannot be started.
+    ///
+    /// # Panics
+    /// Without any backend.
+    pub fn load<B: Backend>(
+        backends: Vec<B>,
+        progress: &mut dyn FnMut(LoadProgress),
+        load: impl Fn(B, &mut dyn FnMut(LoadProgress)) -> Result<Runner<B>, Error> + Sync,
+    ) -> Result<Box<dyn StepRunner>, Error> {
+        let load = |backend: B, progress: &mut dyn FnMut(LoadProgress)| {
+            let rank = backend.rank().clone();
+            let runner: Box<dyn StepRunner> = Box::new(load(backend, progress)?);
+            Ok::<_, Error>((rank, runner))
+        };
+        let mut ranks = std::thread::scope(|scope| {
+            let mut backends = backends.into_iter();
+            let first = backends.next();
+            let others: Vec<_> = backends.map(|backend| scope.spawn(|| load(backend, &mut |_| {}))).collect();
+            let first = first.into_iter().map(|first| load(first, progress)).collect::<Vec<_>>();
+            let others = others.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            first.into_iter().chain(others).collect::<Result<Vec<_>, Error>>()
+        })?;
+        match ranks.len() {
+            1 => Ok(ranks.remove(0).1),
+            _ => Ok(Box::new(Self::new(ranks).map_err(PrepareError::from)?)),
+        }
     }
 
     /// Runs a job on every rank: `first` on this one.

@@ -1,7 +1,7 @@
 //! Held-out texts: perplexity and draft acceptance, teacher-forced.
 
-use engine_core::backend::{Backend, SequenceStep};
-use engine_core::runner::{Runner, StepOutput, StepRunner, WantedRows};
+use engine_core::backend::SequenceStep;
+use engine_core::runner::{StepOutput, StepRunner, WantedRows};
 use engine_core::sampling::log_softmax_at;
 
 use super::argmax;
@@ -25,11 +25,11 @@ pub struct HeldoutResult {
 ///
 /// # Panics
 /// When the device fails.
-pub fn heldout<B: Backend>(
+pub fn heldout(
     goldens: &Goldens,
     mode: GoldenMode,
     (file, window): (&str, usize),
-    runner: &mut Runner<B>,
+    runner: &mut dyn StepRunner,
 ) -> HeldoutResult {
     let ids = &goldens.json.heldout.files[file].ids;
     let golden = goldens.json.heldout.modes[mode.name()][file][&format!("window_{window}")];
@@ -57,7 +57,7 @@ pub fn heldout<B: Backend>(
 }
 
 /// Logits and draft logits of every row of a window run alone.
-fn run_window<B: Backend>(runner: &mut Runner<B>, tokens: &[u32]) -> (Vec<f32>, Vec<f32>) {
+fn run_window(runner: &mut dyn StepRunner, tokens: &[u32]) -> (Vec<f32>, Vec<f32>) {
     let block_table: Vec<u32> = (0..tokens.len().div_ceil(64) as u32).collect();
     let rows: Vec<u32> = (0..tokens.len() as u32).collect();
     let wanted = WantedRows::logits(&rows);

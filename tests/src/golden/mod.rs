@@ -16,7 +16,7 @@ pub use trace::check_trace;
 use engine_core::backend::{Backend, CacheFormat, StepLimits};
 use engine_core::config::ModelConfig;
 use engine_core::quant::PrecisionPolicy;
-use engine_core::runner::{Runner, RunnerOptions};
+use engine_core::runner::{GroupRunner, Runner, RunnerOptions, StepRunner};
 use engine_core::weights::Checkpoint;
 
 /// What a check measured and what it found wrong.
@@ -71,16 +71,36 @@ pub fn load_tiny_with_cache<B: Backend>(
 ) -> Result<Runner<B>, engine_core::Error> {
     let config = ModelConfig::from_dir(dir)?;
     let checkpoint = Checkpoint::open(dir)?;
+    Runner::load(backend, &checkpoint, &config, &tiny_options(precision, cache_format), &mut |_| {})
+}
+
+/// As [`load_tiny`], onto the ranks of a group.
+///
+/// # Errors
+/// As the engine reports them.
+pub fn load_tiny_group<B: Backend>(
+    backends: Vec<B>,
+    dir: &std::path::Path,
+    precision: &PrecisionPolicy,
+) -> Result<Box<dyn StepRunner>, engine_core::Error> {
+    let config = ModelConfig::from_dir(dir)?;
+    let checkpoint = Checkpoint::open(dir)?;
+    let options = tiny_options(precision, CacheFormat::Native);
+    GroupRunner::load(backends, &mut |_| {}, |backend, progress| {
+        Runner::load(backend, &checkpoint, &config, &options, progress)
+    })
+}
+
+fn tiny_options(precision: &PrecisionPolicy, cache_format: CacheFormat) -> RunnerOptions {
     let limits = StepLimits { max_num_batched_tokens: 2048, max_num_seqs: 16, max_model_len: 2048, block_size: 64 };
-    let options = RunnerOptions {
+    RunnerOptions {
         precision: precision.clone(),
         with_mtp: true,
         limits,
         num_blocks: 128,
         cache_format,
         num_token_ids: None,
-    };
-    Runner::load(backend, &checkpoint, &config, &options, &mut |_| {})
+    }
 }
 
 /// Largest |a − b| over the largest |b|.

@@ -1,8 +1,8 @@
 //! Prompts: logits where stored, argmax everywhere, MTP drafts, greedy continuations.
 
 use super::argmax;
-use engine_core::backend::{Backend, SequenceStep};
-use engine_core::runner::{Runner, StepOutput, StepRunner, WantedRows};
+use engine_core::backend::SequenceStep;
+use engine_core::runner::{StepOutput, StepRunner, WantedRows};
 
 use super::{Findings, GoldenMode, Goldens, relative_error};
 
@@ -26,7 +26,7 @@ struct Run<'a> {
 ///
 /// # Panics
 /// When the device fails.
-pub fn check_prompts<B: Backend>(goldens: &Goldens, mode: GoldenMode, runner: &mut Runner<B>) -> Findings {
+pub fn check_prompts(goldens: &Goldens, mode: GoldenMode, runner: &mut dyn StepRunner) -> Findings {
     let mut findings = Findings::default();
     let mut runs = Vec::new();
     let mut first_block = 0;
@@ -94,7 +94,7 @@ impl ArgmaxAgreement {
 ///
 /// # Panics
 /// When the device fails.
-pub fn argmax_agreement<B: Backend>(goldens: &Goldens, mode: GoldenMode, runner: &mut Runner<B>) -> ArgmaxAgreement {
+pub fn argmax_agreement(goldens: &Goldens, mode: GoldenMode, runner: &mut dyn StepRunner) -> ArgmaxAgreement {
     let vocab = runner.info().vocab_size;
     let (mut all, mut settled) = (Share::default(), Share::default());
     for prompt in &goldens.json.prompts {
@@ -148,10 +148,10 @@ fn push_greedy(goldens: &Goldens, mode: GoldenMode, run: &mut Run<'_>, logits: &
 }
 
 /// Runs the prompt with the MTP module beside it; returns the logits of its last token.
-fn prefill<B: Backend>(
+fn prefill(
     goldens: &Goldens,
     mode: GoldenMode,
-    runner: &mut Runner<B>,
+    runner: &mut dyn StepRunner,
     run: &Run<'_>,
     findings: &mut Findings,
 ) -> Vec<f32> {
