@@ -100,8 +100,8 @@ impl OpenDevice for Rig {
         Ok(Box::new(RiggedRunner { inner: Device::Cpu.open(loader)?, controls: self.controls.clone() }))
     }
 
-    fn capabilities(&self) -> Result<Capabilities, Error> {
-        Device::Cpu.capabilities()
+    fn capabilities(&self, world_size: usize) -> Result<Capabilities, Error> {
+        Device::Cpu.capabilities(world_size)
     }
 }
 
