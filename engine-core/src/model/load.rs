@@ -59,7 +59,7 @@ impl<B: Backend> Model<B> {
             checkpoint,
             config,
             options,
-            share: Share::new(backend.rank().index(), backend.rank().world_size()),
+            share: Share::of(backend.rank()),
             mla: mla_spec(config, backend.rank().world_size(), options.max_model_len),
             formats: RefCell::default(),
         };
@@ -69,6 +69,7 @@ impl<B: Backend> Model<B> {
         let table = checkpoint.plain("model.embed_tokens", embedding_shape)?;
         let head =
             if config.tie_word_embeddings { table.clone() } else { checkpoint.plain("lm_head", embedding_shape)? };
+        let head = head.rows(loader.share.token_ids(config.vocab_size)).map_err(|e| e.named("lm_head"))?;
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         progress(LoadProgress { done: 0, total });
         for layer in 0..config.num_hidden_layers {

@@ -4,6 +4,7 @@ use crate::backend::{
     ActTensor, Backend, CacheSpec, MAX_TOP_LOGITS, MlaSpec, PrepareError, Routing, StepLimits, Tensor, TopLogits,
 };
 use crate::config::ModelConfig;
+use crate::weights::shares::Share;
 
 /// Activations, latent cache and logits of one runner.
 pub struct Workspace<B: Backend> {
@@ -29,7 +30,7 @@ pub struct Workspace<B: Backend> {
     pub logit_rows: Tensor<B::Buffer, u32>,
     /// Their hidden states, `[M, H]`.
     pub selected: ActTensor<B>,
-    /// Their logits, `[M, vocab]`.
+    /// Their logits of the ids that this rank computes, `[M, vocab]` alone.
     pub logits: Tensor<B::Buffer, f32>,
     /// Their highest logits' ids, `[M, 1]`.
     pub best_tokens: Tensor<B::Buffer, u32>,
@@ -40,9 +41,10 @@ pub struct Workspace<B: Backend> {
     pub top_logits: Tensor<B::Buffer, u32>,
 }
 
-/// Highest logits of a row that a device is asked for: in nearly all draws from a language model more than enough.
-pub(crate) fn num_top_logits(config: &ModelConfig) -> usize {
-    MAX_TOP_LOGITS.min(config.vocab_size)
+/// Highest logits of a row of `num_logits` that a device is asked for: in nearly all draws from a language model more than
+/// enough.
+pub(crate) fn num_top_logits(num_logits: usize) -> usize {
+    MAX_TOP_LOGITS.min(num_logits)
 }
 
 impl<B: Backend> std::fmt::Debug for Workspace<B> {
@@ -67,6 +69,7 @@ impl<B: Backend> Workspace<B> {
         let heads = mla.dims.num_attention_heads * mla.dims.v_head_dim;
         let top_k = config.moe.as_ref().map_or(1, |moe| moe.num_experts_per_tok);
         let mtp_tokens = if cache.num_layers > config.num_hidden_layers { tokens } else { 0 };
+        let num_logits = Share::of(backend.rank()).token_ids(config.vocab_size).len();
         let logit_rows = limits.max_logit_rows();
         let top_rows = if backend.finds_top_logits() { logit_rows } else { 0 };
         Ok(Self {
@@ -81,10 +84,10 @@ impl<B: Backend> Workspace<B> {
             cache: backend.latent_cache(cache)?,
             logit_rows: Tensor::alloc(backend, logit_rows, 1)?,
             selected: Tensor::alloc(backend, logit_rows, hidden)?,
-            logits: Tensor::alloc(backend, logit_rows, config.vocab_size)?,
+            logits: Tensor::alloc(backend, logit_rows, num_logits)?,
             best_tokens: Tensor::alloc(backend, logit_rows, 1)?,
             inverse_temperatures: Tensor::alloc(backend, top_rows, 1)?,
-            top_logits: Tensor::alloc(backend, top_rows, TopLogits::num_words(num_top_logits(config)))?,
+            top_logits: Tensor::alloc(backend, top_rows, TopLogits::num_words(num_top_logits(num_logits)))?,
         })
     }
 

@@ -145,7 +145,9 @@ impl PlannedTensors {
                 let group = if format == stored { self.int4_group_stored } else { INT4_GROUP };
                 matrix_bytes(self.share.part(tensor.prefix(), shape).shape(shape), format, group)
             }
-            TensorKind::Plain(shape) => matrix_bytes(shape, plain_format(stored), INT4_GROUP),
+            TensorKind::Plain(shape) => {
+                matrix_bytes(self.share.plain_shape(tensor.prefix(), shape), plain_format(stored), INT4_GROUP)
+            }
             // The router's bias is f32 by nature; norms are what the checkpoint's floats are.
             TensorKind::Vector(len) if tensor.name.ends_with("e_score_correction_bias") => len as u64 * 4,
             TensorKind::Vector(len) => matrix_bytes(MatrixShape::new(1, len), plain_format(stored), INT4_GROUP),

@@ -25,7 +25,7 @@ pub struct RunnerInfo {
     pub limits: StepLimits,
     /// Blocks of the latent cache.
     pub num_blocks: usize,
-    /// Rows of the head.
+    /// Rows of the head; of a rank's runner, those that it has.
     pub vocab_size: usize,
     /// Ids that stand for a token, from 0 on; the head may have more rows. Others are never a best token.
     pub num_token_ids: usize,

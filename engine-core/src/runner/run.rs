@@ -17,6 +17,7 @@ use crate::model::{LoadOptions, LoadProgress, Model, Observer, Workspace, mla_sp
 use crate::quant::{PrecisionPolicy, WeightClass, WeightFormat};
 use crate::sampling::SamplingError;
 use crate::weights::Checkpoint;
+use crate::weights::shares::Share;
 
 /// How large a runner to build.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,12 +94,14 @@ impl<B: Backend> Runner<B> {
         // The workspace only needs the dimensions of attention, not a second rope table.
         let mla = mla_spec(config, backend.rank().world_size(), 1);
         let workspace = Workspace::alloc(&backend, config, &mla, &limits, &cache)?;
-        let num_top_logits = if backend.finds_top_logits() { num_top_logits(config) } else { 0 };
+        let ids = Share::of(backend.rank()).token_ids(config.vocab_size);
+        let num_top_logits = if backend.finds_top_logits() { num_top_logits(ids.len()) } else { 0 };
+        let num_token_ids = options.num_token_ids.unwrap_or(ids.end).clamp(ids.start, ids.end) - ids.start;
         let info = RunnerInfo {
             limits,
             num_blocks: options.num_blocks,
-            vocab_size: config.vocab_size,
-            num_token_ids: options.num_token_ids.map_or(config.vocab_size, |n| n.min(config.vocab_size)),
+            vocab_size: ids.len(),
+            num_token_ids,
             num_top_logits,
             has_mtp: model.has_mtp(),
         };

@@ -2,11 +2,12 @@
 //!
 //! Attention is divided by heads: the rows of the query and `kv_b` projections, the columns of `o_proj`. FFNs and every
 //! expert are divided by their intermediate size: the rows of gate and up, the columns of down. What comes out of `o_proj`
-//! and of down is a rank's part of a sum. Everything else is whole on every rank, the latent cache too: its keys and values
-//! serve all heads.
+//! and of down is a rank's part of a sum. The head is divided by token ids, and the ranks' logits are put side by side on
+//! the host. Everything else is whole on every rank, the latent cache too: its keys and values serve all heads.
 
 use std::ops::Range;
 
+use crate::backend::Rank;
 use crate::config::ModelConfig;
 use crate::quant::{FP8_BLOCK, HostWeight, MatrixShape, WeightError};
 
@@ -52,6 +53,11 @@ pub struct Share {
 }
 
 impl Share {
+    /// Of a backend.
+    pub fn of(rank: &Rank) -> Self {
+        Self::new(rank.index(), rank.world_size())
+    }
+
     /// Of rank `index` of `world_size`.
     pub fn new(index: usize, world_size: usize) -> Self {
         Self { index, world_size }
@@ -60,6 +66,11 @@ impl Share {
     /// No other rank of `world_size` holds more.
     pub fn largest(world_size: usize) -> Self {
         Self::new(world_size - 1, world_size)
+    }
+
+    /// The ids whose logits this rank computes: rows of the head.
+    pub fn token_ids(self, vocab_size: usize) -> Range<usize> {
+        self.range(vocab_size, self.width_unit(vocab_size))
     }
 
     /// Heads of attention, of `num_heads` that [`indivisible`] has nothing against.
@@ -75,9 +86,22 @@ impl Share {
         match prefix.rsplit('.').next().unwrap_or_default() {
             "q_proj" | "q_b_proj" | "kv_b_proj" => Part::Rows(self.range(shape.out_features, 1)),
             "o_proj" => Part::Columns(self.range(shape.in_features, 1)),
-            "gate_proj" | "up_proj" => Part::Rows(self.range(shape.out_features, width_unit(shape.out_features, self))),
-            "down_proj" => Part::Columns(self.range(shape.in_features, width_unit(shape.in_features, self))),
+            "gate_proj" | "up_proj" => Part::Rows(self.range(shape.out_features, self.width_unit(shape.out_features))),
+            "down_proj" => Part::Columns(self.range(shape.in_features, self.width_unit(shape.in_features))),
             _ => Part::Whole,
+        }
+    }
+
+    /// An intermediate size is dealt out in whole blocks of FP8 scales, whatever the format, unless there are too few.
+    fn width_unit(self, width: usize) -> usize {
+        if width >= FP8_BLOCK * self.world_size { FP8_BLOCK } else { 1 }
+    }
+
+    /// Shape of what this rank holds of a matrix that is never quantised: of `lm_head` its rows.
+    pub fn plain_shape(self, prefix: &str, shape: MatrixShape) -> MatrixShape {
+        match prefix {
+            "lm_head" => MatrixShape::new(self.token_ids(shape.out_features).len(), shape.in_features),
+            _ => shape,
         }
     }
 
@@ -87,11 +111,6 @@ impl Share {
         let edge = |rank: usize| (num_units * rank / self.world_size * unit).min(total);
         edge(self.index)..edge(self.index + 1)
     }
-}
-
-/// An intermediate size is dealt out in whole blocks of FP8 scales, whatever the format, unless there are too few.
-fn width_unit(width: usize, share: Share) -> usize {
-    if width >= FP8_BLOCK * share.world_size { FP8_BLOCK } else { 1 }
 }
 
 /// What of the model cannot be divided among `world_size` ranks: the name in `config.json` and the value.
