@@ -96,6 +96,20 @@ fn quantised_weights_on_two_ranks() {
     }
 }
 
+/// Draws from the highest logits of both ranks, and from whole rows (logprobs), as one device draws them.
+#[test]
+fn draws_on_two_ranks() {
+    let text = |world_size: usize| {
+        let ranks = references(world_size, ActivationRounding::F32);
+        let engine = Engine::builder(model_dir("bf16")).max_model_len(64).build_with_group(ranks).unwrap();
+        [None, Some(3)].map(|logprobs| {
+            let params = SamplingParams { max_tokens: Some(10), seed: Some(5), logprobs, ..SamplingParams::default() };
+            engine.generate("In the beginning", params).unwrap().text
+        })
+    };
+    assert_eq!(text(2), text(1));
+}
+
 #[test]
 fn every_op_of_a_rank_is_the_reference_s() {
     let run = |rank: CpuBackend| {

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use backend_cpu::{CpuBackend, CpuOptions};
 use bathysphere::{Device, Engine, SamplingParams, ScoreOptions};
-use conformance::golden::{load_tiny, model_dir, relative_error};
+use conformance::golden::{load_tiny, load_tiny_group, model_dir, relative_error};
 use engine_core::backend::{CacheFormat, SequenceStep, StepLimits};
 use engine_core::config::ModelConfig;
 use engine_core::plan::{MemoryPlan, PlanRequest};
@@ -133,7 +133,17 @@ fn absorbed_equals_non_absorbed_in_the_planned_memory(context_len: usize) {
 fn steady_decoding_holds_no_more_memory_step_after_step() {
     let _alone = ALONE.lock().unwrap();
     let backend = CpuBackend::new(CpuOptions::default()).unwrap();
-    let mut runner = load_tiny(backend, &model_dir("fp8"), &PrecisionPolicy::default()).unwrap();
+    decodes_steadily(&mut load_tiny(backend, &model_dir("fp8"), &PrecisionPolicy::default()).unwrap());
+}
+
+#[test]
+fn steady_decoding_of_a_group_holds_no_more_memory_either() {
+    let _alone = ALONE.lock().unwrap();
+    let ranks = CpuBackend::group(2, &CpuOptions::default()).unwrap();
+    decodes_steadily(load_tiny_group(ranks, &model_dir("bf16"), &PrecisionPolicy::default()).unwrap().as_mut());
+}
+
+fn decodes_steadily(runner: &mut dyn StepRunner) {
     let blocks: Vec<Vec<u32>> = (0..4).map(|i| (i * 8..i * 8 + 8).collect()).collect();
     let mut output = StepOutput::default();
     let wanted = WantedRows { logits: &[0, 1], best_tokens: &[2, 3], ..WantedRows::default() };
