@@ -68,6 +68,28 @@ fn a_moe_layer_of_deepseek_v3_takes_eleven_and_a_half_gigabytes_in_fp8() {
     assert!((layer as f64 / 11.5e9 - 1.0).abs() < 0.005, "{layer}");
 }
 
+/// Of 671 GB an eighth, and what every rank holds whole: embedding, router, norms, `q_a` and `kv_a`.
+#[test]
+fn eight_devices_hold_an_eighth_of_deepseek_v3_each() {
+    let request = PlanRequest { with_mtp: false, ..PlanRequest::new(&v3()) };
+    let alone = MemoryPlan::new(&v3(), &request);
+    let each = MemoryPlan::new(&v3(), &PlanRequest { tensor_parallel_size: 8, ..request });
+    assert_eq!(each.class_bytes(PlanClass::Experts) * 8, alone.class_bytes(PlanClass::Experts));
+    assert_eq!(each.class_bytes(PlanClass::KvB) * 8, alone.class_bytes(PlanClass::KvB));
+    // 1 010 blocks of 128 ids: 127 at most.
+    assert_eq!(each.class_bytes(PlanClass::Head), 127 * 128 * 7168 * 2);
+    assert_eq!(each.class_bytes(PlanClass::Embedding), alone.class_bytes(PlanClass::Embedding));
+    let whole = 61 * (1536 + 576) * 7168;
+    let attention = |plan: &MemoryPlan| plan.class_bytes(PlanClass::Attention);
+    let divided = |plan: &MemoryPlan| attention(plan) as f64 - f64::from(whole);
+    assert!((divided(&each) * 8.0 / divided(&alone) - 1.0).abs() < 1e-3);
+    assert_eq!(
+        (each.cache_bytes_per_token, each.total_parameters),
+        (alone.cache_bytes_per_token, alone.total_parameters)
+    );
+    assert_eq!((alone.weight_bytes, each.weight_bytes), (673_150_611_808, 86_763_195_424));
+}
+
 #[test]
 fn bytes_equal_those_of_the_tiny_models_files() {
     for name in ["tiny-deepseek-v3-bf16", "tiny-deepseek-v3-fp8"] {
