@@ -4,9 +4,10 @@
     pip install torch
     tools/peers/torch_gemm.py [--device 0]
 
-For each shape a bf16 matmul, and torch._scaled_mm in FP8 with a scale per row and column where the device has it (blocks of
-128 need more from the library than is there everywhere). Operands are random and are taken in turns from copies that together
-exceed the card's cache. Each measurement is a CUDA graph of many products, timed with events. The last line is one JSON object.
+For each shape a bf16 matmul, and torch._scaled_mm in FP8 with a scale per row and column where the device has it; on Hopper
+also with a scale per 128 inputs of a row and per block of 128 x 128 weights, as DeepSeek's checkpoints have them: that is
+cuBLASLt's block scaling (CUDA 12.9), and what it refuses is told as not run. Operands are random and are taken in turns from
+copies that together exceed the card's cache. Each measurement is a CUDA graph of many products, timed with events. The last line is one JSON object.
 """
 import argparse
 import json
@@ -27,6 +28,7 @@ ROWS = [1, 16, 32, 128, 4096]
 COPIES_BYTES = 400e6
 MAX_COPIES = 32
 MEASUREMENTS = 5
+BLOCK = 128
 
 
 def milliseconds(product, copies: int) -> float:
@@ -53,6 +55,17 @@ def milliseconds(product, copies: int) -> float:
     return statistics.median(times)
 
 
+def scales(kind: str, rows: int, out: int, inp: int):
+    """Scales of the inputs and of the transposed weights, all 1, in the order that the library reads them in."""
+    if kind == "fp8":
+        return torch.ones(rows, 1, device="cuda"), torch.ones(1, out, device="cuda")
+    groups = -(-inp // BLOCK)
+    # Side by side in memory: the scales of a group for all rows; the scales of a column of blocks, their number rounded up.
+    scale_x = torch.ones(groups, rows, device="cuda").t()
+    scale_w = torch.ones(-(-out // BLOCK), -(-groups // 4) * 4, device="cuda").t()
+    return scale_x, scale_w
+
+
 def measure(kind: str, rows: int, out: int, inp: int) -> float:
     element_bytes = 2 if kind == "bf16" else 1
     copies = min(MAX_COPIES, max(1, round(COPIES_BYTES / (out * inp * element_bytes))))
@@ -63,8 +76,7 @@ def measure(kind: str, rows: int, out: int, inp: int) -> float:
     architecture = getattr(torch.cuda.get_device_properties("cuda"), "gcnArchName", "")
     fp8 = torch.float8_e4m3fnuz if architecture.startswith("gfx942") else torch.float8_e4m3fn
     x8, weights8 = x.to(fp8), [weight.to(fp8).t() for weight in weights]
-    scale_x = torch.ones(rows, 1, device="cuda")
-    scale_w = torch.ones(1, out, device="cuda")
+    scale_x, scale_w = scales(kind, rows, out, inp)
 
     def product(copy: int):
         return torch._scaled_mm(x8, weights8[copy], scale_a=scale_x, scale_b=scale_w, out_dtype=torch.bfloat16)
@@ -76,7 +88,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", type=int, default=0)
     torch.cuda.set_device(parser.parse_args().device)
-    kinds = ["bf16"] + (["fp8"] if torch.cuda.get_device_capability() >= (8, 9) else [])
+    kinds = ["bf16"]
+    if torch.cuda.get_device_capability() >= (8, 9):
+        kinds.append("fp8")
+    if torch.version.cuda and torch.cuda.get_device_capability() == (9, 0):
+        kinds.append("fp8 blocks")
     rows_of_table = []
     for name, out, inp in LINEARS:
         for kind in kinds:
