@@ -213,6 +213,25 @@ impl OpenDevice for Device {
     fn capabilities(&self, world_size: usize) -> Result<Capabilities, Error> {
         with_backends(*self, world_size, ReadCapabilities)
     }
+
+    fn num_devices(&self) -> usize {
+        match *self {
+            // The best one that is listed, without opening any.
+            Device::Auto => Self::known().first().map_or(1, Self::num_devices),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(first) => backend_cuda::num_devices().unwrap_or(0).saturating_sub(first) as usize,
+            #[cfg(feature = "rocm")]
+            Device::Rocm(first) => backend_rocm::num_devices(None).unwrap_or(0).saturating_sub(first) as usize,
+            #[cfg(feature = "ascend")]
+            Device::Ascend(first) => backend_ascend::num_devices().unwrap_or(0).saturating_sub(first) as usize,
+            #[cfg(feature = "wgpu")]
+            Device::Wgpu(_) => 1,
+            // Ranks on the CPU and of the reference share its memory.
+            #[cfg(feature = "cpu")]
+            Device::Cpu => 1,
+            Device::Reference => 1,
+        }
+    }
 }
 
 impl std::fmt::Display for Device {

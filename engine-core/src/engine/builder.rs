@@ -31,6 +31,11 @@ pub trait OpenDevice {
     /// # Errors
     /// Why a device cannot be opened, or not be part of the group.
     fn capabilities(&self, world_size: usize) -> Result<Capabilities, Error>;
+
+    /// Devices with memory of their own that a group of this one could have: what advice counts on.
+    fn num_devices(&self) -> usize {
+        1
+    }
 }
 
 /// No device chosen yet: such a builder cannot build.
@@ -215,7 +220,8 @@ impl<D: OpenDevice> EngineBuilder<D> {
         let config = ModelConfig::from_dir(&self.dir)?;
         self.options.check_group(&config)?;
         let capabilities = self.device.capabilities(self.options.tensor_parallel_size)?;
-        let request = self.options.plan_request(&config, &capabilities).map_err(PrepareError::from)?;
+        let options = BuildOptions { num_devices: self.device.num_devices(), ..self.options.clone() };
+        let request = options.plan_request(&config, &capabilities).map_err(PrepareError::from)?;
         Ok(MemoryPlan::new(&config, &request))
     }
 
@@ -226,6 +232,7 @@ impl<D: OpenDevice> EngineBuilder<D> {
     /// [`Error::Plan`] when it cannot fit.
     pub fn build(self) -> Result<Engine, Error> {
         let EngineBuilder { dir, device, options, progress } = self;
+        let options = BuildOptions { num_devices: device.num_devices(), ..options };
         let builder = EngineBuilder { dir, device: NoDevice, options, progress };
         builder.build_from(|loader| device.open(loader))
     }

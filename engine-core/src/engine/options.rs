@@ -24,6 +24,8 @@ pub(super) struct BuildOptions {
     pub(super) block_size: usize,
     pub(super) kv_cache_dtype: CacheFormat,
     pub(super) tensor_parallel_size: usize,
+    /// Not chosen, but there: of [`OpenDevice::num_devices`](super::OpenDevice::num_devices).
+    pub(super) num_devices: usize,
     pub(super) seed: Option<u64>,
 }
 
@@ -39,6 +41,7 @@ impl Default for BuildOptions {
             block_size: DEFAULT_BLOCK_SIZE,
             kv_cache_dtype: CacheFormat::default(),
             tensor_parallel_size: 1,
+            num_devices: 1,
             seed: None,
         }
     }
@@ -81,6 +84,7 @@ impl BuildOptions {
             available_bytes: capabilities.memory_bytes,
             max_cache_layer_bytes: capabilities.max_cache_layer_bytes,
             tensor_parallel_size: self.tensor_parallel_size,
+            num_devices: self.num_devices,
         })
     }
 

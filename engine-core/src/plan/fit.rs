@@ -6,7 +6,10 @@ use super::PlanRequest;
 use super::cache_layer::{CacheLayer, CacheLayerExcess};
 use super::display::{bytes, count};
 use super::weights::PlannedTensors;
+use super::workspace;
+use crate::config::ModelConfig;
 use crate::quant::{Precision, PrecisionPolicy};
+use crate::weights::shares::indivisible;
 
 /// Whether a plan fits the device. It does when weights, workspace and the latent cache of one sequence of
 /// full length do: more sequences then share what is left.
@@ -38,6 +41,8 @@ pub struct Advice {
     /// The first smaller precision that fits.
     #[serde(serialize_with = "precision_name")]
     pub precision: Option<Precision>,
+    /// The fewest devices among which it fits, of those that there are.
+    pub tensor_parallel_size: Option<u64>,
 }
 
 fn precision_name<S: Serializer>(precision: &Option<Precision>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -46,14 +51,14 @@ fn precision_name<S: Serializer>(precision: &Option<Precision>, serializer: S) -
 
 impl std::fmt::Display for Advice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.max_model_len, self.precision) {
-            (Some(len), Some(precision)) => {
-                write!(f, "lower max_model_len to {} or use precision {precision}", count(len))
-            }
-            (Some(len), None) => write!(f, "lower max_model_len to {}", count(len)),
-            (None, Some(precision)) => write!(f, "use precision {precision}"),
-            (None, None) => f.write_str("use a device with more memory"),
-        }
+        let changes = [
+            self.max_model_len.map(|len| format!("lower max_model_len to {}", count(len))),
+            self.precision.map(|precision| format!("use precision {precision}")),
+            self.tensor_parallel_size.map(|size| format!("use tensor_parallel_size {size}")),
+        ];
+        let changes: Vec<String> = changes.into_iter().flatten().collect();
+        f.write_str(if changes.is_empty() { "use a device with more memory" } else { "" })?;
+        f.write_str(&changes.join(" or "))
     }
 }
 
@@ -96,7 +101,7 @@ impl Fit {
         self.weight_bytes.saturating_add(self.workspace_bytes).saturating_add(one_sequence)
     }
 
-    pub(super) fn verdict(&self, request: &PlanRequest, tensors: &PlannedTensors) -> Verdict {
+    pub(super) fn verdict(&self, config: &ModelConfig, request: &PlanRequest, tensors: &PlannedTensors) -> Verdict {
         if let Err(excess) = self.cache_layer.check("max_model_len", self.max_model_len) {
             return Verdict::CacheLayerTooLarge(excess);
         }
@@ -111,6 +116,14 @@ impl Fit {
             Fit { weight_bytes, ..*self }.need() <= have
         };
         let precision = [Precision::Fp8, Precision::Int8, Precision::Int4].into_iter().find(fits);
-        Verdict::DoesNotFit { need, have, advice: Advice { max_model_len, precision } }
+        let fits_among = |size: &usize| {
+            let request = PlanRequest { tensor_parallel_size: *size, ..request.clone() };
+            let weight_bytes = PlannedTensors::new(config, &request).bytes(&request.policy, request.stored);
+            let workspace_bytes = workspace::bytes(config, &request);
+            indivisible(config, *size).is_none() && Fit { weight_bytes, workspace_bytes, ..*self }.need() <= have
+        };
+        let more = request.tensor_parallel_size + 1..=request.num_devices;
+        let tensor_parallel_size = more.into_iter().find(fits_among).map(|size| size as u64);
+        Verdict::DoesNotFit { need, have, advice: Advice { max_model_len, precision, tensor_parallel_size } }
     }
 }

@@ -68,6 +68,8 @@ pub struct PlanRequest {
     pub max_cache_layer_bytes: Option<u64>,
     /// Devices that share the model; the plan is for one of them.
     pub tensor_parallel_size: usize,
+    /// Devices that could: what advice may count on.
+    pub num_devices: usize,
 }
 
 impl PlanRequest {
@@ -88,6 +90,7 @@ impl PlanRequest {
             available_bytes: None,
             max_cache_layer_bytes: None,
             tensor_parallel_size: 1,
+            num_devices: 1,
         }
     }
 }
@@ -183,7 +186,7 @@ impl MemoryPlan {
             available_bytes: request.available_bytes,
             max_cache_tokens,
             max_cache_layer_tokens: cache_layer.max_tokens(),
-            verdict: fit.verdict(request, &tensors),
+            verdict: fit.verdict(config, request, &tensors),
         }
     }
 

@@ -90,6 +90,23 @@ fn eight_devices_hold_an_eighth_of_deepseek_v3_each() {
     assert_eq!((alone.weight_bytes, each.weight_bytes), (673_150_611_808, 86_763_195_424));
 }
 
+/// 671 GB are more than four devices of 141 GB have.
+#[test]
+fn advice_counts_the_devices_that_there_are() {
+    let advice = |num_devices| {
+        let request = PlanRequest {
+            available_bytes: Some(141_000_000_000),
+            max_model_len: 4096,
+            with_mtp: false,
+            num_devices,
+            ..PlanRequest::new(&v3())
+        };
+        MemoryPlan::new(&v3(), &request).check().unwrap_err().to_string()
+    };
+    assert!(advice(8).ends_with("131.3 GiB free: use tensor_parallel_size 8"), "{}", advice(8));
+    assert!(advice(7).ends_with("131.3 GiB free: use a device with more memory"), "{}", advice(7));
+}
+
 #[test]
 fn bytes_equal_those_of_the_tiny_models_files() {
     for name in ["tiny-deepseek-v3-bf16", "tiny-deepseek-v3-fp8"] {
@@ -149,7 +166,7 @@ fn what_fits_is_bounded_by_the_byte() {
 
     let short = MemoryPlan::new(&v3(), &PlanRequest { available_bytes: Some(need - 1), ..request });
     assert_eq!(short.max_cache_tokens, Some(4095));
-    let advice = Advice { max_model_len: Some(4095), precision: Some(Precision::Int4) };
+    let advice = Advice { max_model_len: Some(4095), precision: Some(Precision::Int4), tensor_parallel_size: None };
     assert_eq!(short.check(), Err(PlanError::DoesNotFit { need, have: need - 1, advice }));
 }
 
