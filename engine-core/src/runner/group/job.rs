@@ -169,9 +169,14 @@ impl Peer {
         if let Message::Done(result) = message { result } else { Ok(()) }
     }
 
-    /// Takes what it found in its last job, and leaves `result` for it to use again.
-    pub(super) fn swap_result(&self, result: &mut RankResult) {
-        std::mem::swap(&mut *lock(&self.mailbox.result), result);
+    /// Takes what it found in its last job, and leaves `result` for it to use again. A row that was read does not replace
+    /// what was found before: more of that may be put together yet.
+    pub(super) fn swap_result(&self, job: &Job, result: &mut RankResult) {
+        let mut found = lock(&self.mailbox.result);
+        match job.call {
+            Call::Step | Call::Draft => std::mem::swap(&mut *found, result),
+            Call::ReadLogits(_) => std::mem::swap(&mut found.row, &mut result.row),
+        }
     }
 }
 

@@ -106,7 +106,7 @@ impl GroupRunner {
         let mut outcome = job.run(first.as_mut(), &mut results[0]).map_err(|error| rank.fail(error.to_string()));
         for (peer, result) in others.iter().zip(&mut results[1..]) {
             outcome = peer.wait().and(outcome);
-            peer.swap_result(result);
+            peer.swap_result(&job, result);
         }
         // The first failure is the cause of the others.
         outcome.map_err(|error| rank.failure().unwrap_or(error))
