@@ -115,6 +115,81 @@ fn the_best_token_is_that_of_all_ranks_or_there_is_none() {
     }
 }
 
+/// A rank that finds the same in every step: all that is asked of the first rows of [`rows`].
+struct Fixed {
+    rows: Vec<Vec<f32>>,
+    info: RunnerInfo,
+    asked: Vec<usize>,
+}
+
+impl StepRunner for Fixed {
+    fn capabilities(&self) -> &Capabilities {
+        unreachable!("not asked")
+    }
+
+    fn info(&self) -> RunnerInfo {
+        self.info
+    }
+
+    fn formats(&self) -> &BTreeMap<WeightClass, WeightFormat> {
+        unreachable!("not asked")
+    }
+
+    fn step(
+        &mut self,
+        _: &[SequenceStep<'_>],
+        wanted: WantedRows<'_>,
+        output: &mut StepOutput,
+    ) -> Result<(), StepError> {
+        let rows = |rows: &[u32]| rows.iter().map(|row| *row as usize).collect::<Vec<_>>();
+        self.asked = [rows(wanted.logits), rows(wanted.top_logits.rows)].concat();
+        let logits = wanted.logits.iter().flat_map(|row| self.rows[*row as usize].iter().copied());
+        output.logits = logits.collect();
+        let top = wanted.top_logits.rows.iter().zip(wanted.top_logits.inverse_temperatures);
+        output.top_logits = top
+            .flat_map(|(row, inverse)| top_of(&self.rows[*row as usize], self.info.num_token_ids, *inverse))
+            .collect();
+        Ok(())
+    }
+
+    fn draft(&mut self, _: &[u32], wanted: WantedRows<'_>, output: &mut StepOutput) -> Result<(), StepError> {
+        self.step(&[], wanted, output)
+    }
+
+    fn read_logits(&mut self, index: usize, logits: &mut Vec<f32>) -> Result<(), StepError> {
+        self.rows[self.asked[index]].clone_into(logits);
+        Ok(())
+    }
+}
+
+/// Rows without a candidate are read again, in between and in every step, and the others keep what was found of them.
+#[test]
+fn rows_without_a_candidate_say_so_and_the_others_go_on() {
+    let rows = rows();
+    let parts = [(0..6, 6), (6..17, 11), (17..20, 0)];
+    let ranks = Rank::group(parts.len()).into_iter().zip(parts).map(|(rank, (ids, num_token_ids))| {
+        let info = info(ids.len(), num_token_ids);
+        let rows = rows.iter().map(|row| row[ids.clone()].to_vec()).collect();
+        let runner: Box<dyn StepRunner> = Box::new(Fixed { rows, info, asked: Vec::new() });
+        (rank, runner)
+    });
+    let mut group = GroupRunner::new(ranks.collect()).unwrap();
+    let best = |row: usize| {
+        argmax(&rows[row][..NUM_TOKEN_IDS]).ok_or_else(|| SamplingError::no_candidate(&rows[row][..NUM_TOKEN_IDS]))
+    };
+    // At most eight rows are held together; of more, all logits are asked for.
+    for asked in [vec![6, 0, 6, 1, 2], vec![0, 1], vec![6, 0, 1, 2, 3, 4, 5, 6, 0, 6]] {
+        let wanted = WantedRows { logits: &[3], ..WantedRows::best_tokens(&asked) };
+        let mut output = StepOutput::default();
+        for _ in 0..2 {
+            group.step(&[], wanted, &mut output).unwrap();
+            let expected: Vec<_> = asked.iter().map(|row| best(*row as usize)).collect();
+            assert_eq!(output.best_tokens, expected, "{asked:?}");
+            assert_eq!(output.logits.len(), 20);
+        }
+    }
+}
+
 #[test]
 fn a_group_speaks_of_all_ids() {
     let info = vocabulary().info(info(6, 6));
