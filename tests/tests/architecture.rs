@@ -47,6 +47,7 @@ const UNSAFE: &[&str] = &[
     "tests/emulators/cuda/src/api/",
     "tests/emulators/gpu/src/api.rs",
     "tests/emulators/gpu/src/kernels.rs",
+    "tests/emulators/gpu/src/nccl.rs",
 ];
 
 /// Arrows between packages of the workspace (ARCHITECTURE.md, "Folders and arrows").

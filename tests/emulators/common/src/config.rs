@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use crate::fault::Fault;
 
 /// Most devices that a machine can have.
-const MAX_DEVICES: u32 = 2;
+const MAX_DEVICES: u32 = 8;
 
 /// Variables of an environment that belong to one emulator, by what follows its prefix.
 pub type Variables = BTreeMap<String, String>;
@@ -20,7 +20,7 @@ pub fn variables(prefix: &str) -> Variables {
     std::env::vars_os().filter_map(own).collect()
 }
 
-/// What every machine has: `DEVICES` (0 to 2), `MEMORY` (bytes of each) and `FAULT`.
+/// What every machine has: `DEVICES` (0 to 8), `MEMORY` (bytes of each) and `FAULT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Common {
     /// Number of devices.
@@ -52,13 +52,13 @@ impl Common {
         for (name, value) in variables {
             let taken = match name.as_str() {
                 "DEVICES" => {
-                    take(value.parse().ok().filter(|count| *count <= MAX_DEVICES), &mut common.num_devices, "0, 1 or 2")
+                    take(value.parse().ok().filter(|count| *count <= MAX_DEVICES), &mut common.num_devices, "0 to 8")
                 }
                 "MEMORY" => take(value.parse().ok(), &mut common.memory_bytes, "a number of bytes"),
                 "FAULT" => take(
                     Fault::parse(value).map(Some),
                     &mut common.fault,
-                    "alloc:N, launch:N, lost:N, replay:N or kernel:NAME",
+                    "alloc:N, launch:N, lost:N, replay:N, group:N, collective:N, sum:N or kernel:NAME",
                 ),
                 _ => own(name, value).unwrap_or(Err("a choice of this emulator")),
             };
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn what_it_does_not_understand_it_refuses() {
         for (name, value) in [
-            ("DEVICES", "3"),
+            ("DEVICES", "9"),
             ("MEMORY", "much"),
             ("FAULT", "alloc"),
             ("FAULT", "alloc:0"),

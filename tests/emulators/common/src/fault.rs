@@ -13,10 +13,16 @@ pub enum Fault {
     Kernel(&'static str),
     /// From the N-th replay on, the last of what was recorded does not happen.
     Replay(u64),
+    /// The N-th group of communicators cannot be made.
+    Group(u64),
+    /// The N-th call that queues a collective fails.
+    Collective(u64),
+    /// The N-th collective of a group fails while it runs, on all its ranks: they go on without its result.
+    Sum(u64),
 }
 
 impl Fault {
-    /// `alloc:N`, `launch:N`, `lost:N`, `replay:N` or `kernel:NAME`.
+    /// `alloc:N`, `launch:N`, `lost:N`, `replay:N`, `group:N`, `collective:N`, `sum:N` or `kernel:NAME`.
     pub fn parse(text: &str) -> Option<Self> {
         let (kind, count) = text.split_once(':')?;
         if kind == "kernel" {
@@ -29,6 +35,9 @@ impl Fault {
             "launch" => Self::Launch(count),
             "lost" => Self::DeviceLost(count),
             "replay" => Self::Replay(count),
+            "group" => Self::Group(count),
+            "collective" => Self::Collective(count),
+            "sum" => Self::Sum(count),
             _ => return None,
         })
     }
@@ -42,6 +51,9 @@ pub struct Injection {
     num_allocations: u64,
     num_launches: u64,
     num_replays: u64,
+    num_groups: u64,
+    num_collectives: u64,
+    num_sums: u64,
 }
 
 impl Injection {
@@ -90,6 +102,27 @@ impl Injection {
     pub fn is_replay_cut_short(&mut self) -> bool {
         self.num_replays += 1;
         matches!(self.fault, Some(Fault::Replay(first)) if self.num_replays >= first)
+    }
+
+    /// Before communicators are made.
+    pub fn group(&mut self) -> Option<String> {
+        self.num_groups += 1;
+        let number = self.num_groups;
+        (self.fault == Some(Fault::Group(number))).then(|| format!("injected: group {number} fails"))
+    }
+
+    /// Before a collective is queued.
+    pub fn collective(&mut self) -> Option<String> {
+        self.num_collectives += 1;
+        let number = self.num_collectives;
+        (self.fault == Some(Fault::Collective(number))).then(|| format!("injected: collective {number} fails"))
+    }
+
+    /// Before a group's collective runs, to which all its ranks have come.
+    pub fn sum(&mut self) -> Option<String> {
+        self.num_sums += 1;
+        let number = self.num_sums;
+        (self.fault == Some(Fault::Sum(number))).then(|| format!("injected: sum {number} fails"))
     }
 
     /// Kernels that have run, with the one that is about to.

@@ -23,6 +23,7 @@ pub(crate) fn status_name(status: Status) -> Option<&'static CStr> {
         status::NOT_READY => c"CUDA_ERROR_NOT_READY",
         status::ILLEGAL_ADDRESS => c"CUDA_ERROR_ILLEGAL_ADDRESS",
         status::LAUNCH_OUT_OF_RESOURCES => c"CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES",
+        status::LAUNCH_TIMEOUT => c"CUDA_ERROR_LAUNCH_TIMEOUT",
         status::LAUNCH_FAILED => c"CUDA_ERROR_LAUNCH_FAILED",
         status::NOT_SUPPORTED => c"CUDA_ERROR_NOT_SUPPORTED",
         status::STREAM_CAPTURE_UNSUPPORTED => c"CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",

@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use cubin::Image;
 use emulator_common::config::{Common, Variables, take, variables};
 use gpu_emulator::module::{Kernel, Module};
-use gpu_emulator::{Config, Failure, Gpu, HostKernels, Limits, Outcome, Profile, Slot, status};
+use gpu_emulator::{Config, Failure, Gpu, HostKernels, Limits, Nccl, Outcome, Profile, Slot, status};
 
 use crate::abi::status_name;
 use crate::tensor_map;
@@ -119,20 +119,20 @@ fn described(kernel: &cubin::Kernel) -> Kernel {
 
 /// Hopper on CUDA 12.9, where nothing is chosen.
 pub(crate) fn default_config() -> Config<Cuda> {
-    Config { gpu: PROFILES[2], version: 12_090, common: Common::default() }
+    Config { gpu: PROFILES[2], version: 12_090, common: Common::default(), nccl: Nccl::default() }
 }
 
 fn parse(variables: &Variables) -> Result<Config<Cuda>, String> {
-    let Config { mut gpu, mut version, .. } = default_config();
+    let Config { mut gpu, mut version, mut nccl, .. } = default_config();
     let common = Common::parse(PREFIX, variables, |name, value| match name {
         PROFILE => {
             let named = PROFILES.into_iter().find(|profile| profile.name == value);
             Some(take(named, &mut gpu, "sm_80, sm_89 or sm_90"))
         }
         DRIVER => Some(take(value.parse().ok(), &mut version, "a version such as 12090")),
-        _ => None,
+        _ => nccl.choose(name, value),
     })?;
-    Ok(Config { gpu, version, common })
+    Ok(Config { gpu, version, common, nccl })
 }
 
 #[cfg(test)]
@@ -146,7 +146,8 @@ mod tests {
         let parse = |name: &str, value: &str| parse(&[(name.to_owned(), value.to_owned())].into());
         assert_eq!(parse(PROFILE, "sm_89").unwrap().gpu.compute_capability, 89);
         assert_eq!(parse(DRIVER, "11080").unwrap().version, 11_080);
-        for (name, value) in [(PROFILE, "sm_75"), (DRIVER, "new")] {
+        assert_eq!(parse("NCCL", "20804").unwrap().nccl.version, 20_804);
+        for (name, value) in [(PROFILE, "sm_75"), (DRIVER, "new"), ("PATIENCE", "little")] {
             let error = parse(name, value).unwrap_err();
             assert!(error.contains(&format!("CUDA_EMULATOR_{name}={value}")), "{error}");
         }

@@ -27,16 +27,15 @@ macro_rules! entries {
 }
 
 /// Runs the body of a function and reports what it refuses.
-pub fn answer<G: Gpu>(name: &str, body: impl FnOnce(&mut Driver<G>) -> Outcome<()>) -> Status {
-    let mut driver = match G::slot().lock() {
-        Ok(driver) => driver,
+pub fn answer<G: Gpu>(name: &str, body: impl FnMut(&mut Driver<G>) -> Outcome<()>) -> Status {
+    let outcome = match G::slot().call(body) {
+        Ok(outcome) => outcome,
         Err(message) => {
             say(G::EMULATOR, &message);
             return status::NOT_INITIALIZED;
         }
     };
-    let Some(driver) = driver.as_mut() else { return status::NOT_INITIALIZED };
-    match driver.count_call().and_then(|()| body(driver)) {
+    match outcome {
         Ok(()) => status::SUCCESS,
         Err(Failure { status, message }) => {
             if !message.is_empty() {

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::fmt::Debug;
 
-use emulator_common::config::Common;
+use emulator_common::config::{Common, take};
 
 use crate::driver::Slot;
 use crate::kernels::{HostKernels, LaunchOrder};
@@ -76,4 +76,32 @@ pub struct Config<G> {
     pub version: i32,
     /// How many devices, how large, and what goes wrong.
     pub common: Common,
+    /// The library of collectives.
+    pub nccl: Nccl,
+}
+
+/// The library of collectives, and how long a device waits for its peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nccl {
+    /// What `ncclGetVersion` says: 22100 is 2.21.0.
+    pub version: i32,
+    /// Seconds after which a rank that did not come is reported as a hang.
+    pub patience_s: u64,
+}
+
+impl Default for Nccl {
+    fn default() -> Self {
+        Self { version: 22_100, patience_s: 60 }
+    }
+}
+
+impl Nccl {
+    /// Takes `NCCL` (a version) and `PATIENCE` (seconds); `None` for another name.
+    pub fn choose(&mut self, name: &str, value: &str) -> Option<Result<(), &'static str>> {
+        match name {
+            "NCCL" => Some(take(value.parse().ok(), &mut self.version, "a version such as 22100")),
+            "PATIENCE" => Some(take(value.parse().ok(), &mut self.patience_s, "a number of seconds")),
+            _ => None,
+        }
+    }
 }

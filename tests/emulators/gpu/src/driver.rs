@@ -2,11 +2,13 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use emulator_common::fault::Injection;
 use emulator_common::{Failure, Outcome};
 
+use crate::collective::Groups;
 use crate::config::{Config, Gpu};
 use crate::event::Event;
 use crate::graph::Graph;
@@ -16,6 +18,10 @@ use crate::stream::Stream;
 
 /// A number of a device.
 pub type DeviceId = u32;
+
+/// No driver's status: a call that has to wait for what another thread has yet to ask for. The body of such a call comes to
+/// it before it changes anything that it would change again.
+pub(crate) const BLOCKED: Status = Status::MIN;
 
 /// Aligned as `cuMemAlloc` and `hipMalloc` align.
 pub type Memory = emulator_common::memory::Memory<256>;
@@ -31,6 +37,7 @@ pub enum Kind {
     Function,
     Graph,
     GraphExec,
+    Communicator,
 }
 
 const KIND_SHIFT: u32 = 40;
@@ -99,6 +106,9 @@ pub struct Driver<G> {
     pub contexts: BTreeMap<u64, Context>,
     leaks: Vec<String>,
     next_handle: u64,
+    pub(crate) groups: Groups,
+    /// Set by what another thread may wait for.
+    pub(crate) has_news: bool,
     pub(crate) injection: Injection,
 }
 
@@ -119,13 +129,17 @@ pub fn set_current(context: u64) {
 
 /// The one driver of the process, made when it is first asked for.
 #[derive(Debug)]
-pub struct Slot<G>(Mutex<Option<Driver<G>>>);
+pub struct Slot<G> {
+    driver: Mutex<Option<Driver<G>>>,
+    /// Some call did what another one may wait for.
+    news: Condvar,
+}
 
 impl<G: Gpu> Slot<G> {
     /// Before anybody asked.
     #[expect(clippy::new_without_default, reason = "made for statics")]
     pub const fn new() -> Self {
-        Self(Mutex::new(None))
+        Self { driver: Mutex::new(None), news: Condvar::new() }
     }
 
     /// The driver, for one call.
@@ -133,16 +147,53 @@ impl<G: Gpu> Slot<G> {
     /// # Errors
     /// A message where the environment asks for a machine that does not exist.
     pub fn lock(&self) -> Result<MutexGuard<'_, Option<Driver<G>>>, String> {
-        let mut driver = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
         if driver.is_none() {
             *driver = Some(Driver::new(G::from_environment()?));
         }
         Ok(driver)
     }
 
+    /// Makes a call. One that waits for what another thread has yet to ask for is made again whenever a thread has asked for
+    /// something, until that takes too long: then the device hangs, and is lost.
+    ///
+    /// # Errors
+    /// A message where the environment asks for a machine that does not exist.
+    pub(crate) fn call(&self, mut body: impl FnMut(&mut Driver<G>) -> Outcome<()>) -> Result<Outcome<()>, String> {
+        let mut guard = self.lock()?;
+        let Some(driver) = guard.as_mut() else { return Ok(Err(Failure::new(status::NOT_INITIALIZED, ""))) };
+        if let Err(failure) = driver.count_call() {
+            self.news.notify_all();
+            return Ok(Err(failure));
+        }
+        let patience = Duration::from_secs(driver.config.nccl.patience_s);
+        let (mut begun, mut waits_for) = (Instant::now(), String::new());
+        while let Some(driver) = guard.as_mut() {
+            let outcome = body(driver);
+            if std::mem::take(&mut driver.has_news) {
+                self.news.notify_all();
+            }
+            let message = match outcome {
+                Err(Failure { status: BLOCKED, message }) => message,
+                outcome => return Ok(outcome),
+            };
+            if message != waits_for {
+                (begun, waits_for) = (Instant::now(), message);
+            }
+            let left = patience.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                driver.spoil(status::LAUNCH_TIMEOUT);
+                let message = format!("hangs: {waits_for}, for {} s", patience.as_secs());
+                return Ok(Err(Failure::new(status::LAUNCH_TIMEOUT, message)));
+            }
+            guard = self.news.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(Err(Failure::new(status::NOT_INITIALIZED, "")))
+    }
+
     /// Replaces the driver by a new one, for tests.
     pub fn replace(&self, config: Config<G>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Driver::new(config));
+        *self.driver.lock().unwrap_or_else(PoisonError::into_inner) = Some(Driver::new(config));
         set_current(0);
     }
 
@@ -160,6 +211,8 @@ impl<G: Gpu> Driver<G> {
             contexts: BTreeMap::new(),
             leaks: Vec::new(),
             next_handle: 1,
+            groups: Groups::default(),
+            has_news: false,
             injection: Injection::new(config.common.fault),
         }
     }
@@ -205,7 +258,8 @@ impl<G: Gpu> Driver<G> {
         (kind as u64) << KIND_SHIFT | self.next_handle
     }
 
-    fn current(&self) -> u64 {
+    /// The calling thread's context.
+    pub(crate) fn current(&self) -> u64 {
         match current() {
             0 => G::DEFAULT_CONTEXT,
             taken => taken,
@@ -241,6 +295,7 @@ impl<G: Gpu> Driver<G> {
         if let Some(context) = self.contexts.get_mut(&handle) {
             context.sticky = Some(status);
         }
+        self.has_news = true;
     }
 
     /// Ends a context with everything in it.
@@ -254,6 +309,7 @@ impl<G: Gpu> Driver<G> {
     /// Everything that was not given back until now.
     pub fn all_leaks(&self) -> Vec<String> {
         let mut leaks = self.leaks.clone();
+        leaks.extend(self.leaked_communicators());
         for context in self.contexts.values() {
             leaks.extend(context.leaks());
             let Context { device, num_retained, sticky, .. } = context;

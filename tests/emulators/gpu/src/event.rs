@@ -7,7 +7,7 @@ use emulator_common::{Failure, Outcome};
 use crate::config::Gpu;
 use crate::driver::{Context, Driver, Kind};
 use crate::status;
-use crate::stream::Op;
+use crate::stream::{Op, Progress};
 
 /// A mark in a stream.
 #[derive(Debug, Default)]
@@ -64,8 +64,12 @@ impl<G: Gpu> Driver<G> {
 
     pub fn wait_for_event(&mut self, event: u64) -> Outcome<()> {
         self.context()?.check_no_capture("waiting for an event")?;
-        let count = self.context()?.event(event)?.num_recorded;
-        self.run_until(event, count)
+        let state = self.context()?.event(event)?;
+        let (count, stream) = (state.num_recorded, state.stream);
+        match self.run_until(event, count)? {
+            Progress::Blocked => Err(self.blocked(stream)),
+            Progress::Ran | Progress::Idle => Ok(()),
+        }
     }
 
     pub fn query_event(&mut self, event: u64) -> Outcome<()> {
@@ -101,18 +105,22 @@ impl<G: Gpu> Driver<G> {
         self.push(stream, Op::Wait { event, count })
     }
 
-    /// Runs until an event has been recorded `count` times.
-    pub(crate) fn run_until(&mut self, event: u64, count: u64) -> Outcome<()> {
+    /// Runs until an event has been recorded `count` times, or until its stream has to wait for another device.
+    pub(crate) fn run_until(&mut self, event: u64, count: u64) -> Outcome<Progress> {
         loop {
             let context = self.context()?;
             // An event that is destroyed while somebody waits for it is complete.
-            let Some(state) = context.events.get(&event) else { return Ok(()) };
+            let Some(state) = context.events.get(&event) else { return Ok(Progress::Ran) };
             if state.num_done >= count {
-                return Ok(());
+                return Ok(Progress::Ran);
             }
             let stream = state.stream;
-            if !context.streams.contains_key(&stream) || !self.run_one(stream)? {
-                return Ok(());
+            if !context.streams.contains_key(&stream) {
+                return Ok(Progress::Ran);
+            }
+            match self.run_one(stream)? {
+                Progress::Ran => {}
+                stopped => return Ok(stopped),
             }
         }
     }

@@ -4,6 +4,7 @@ use std::thread::{self, ThreadId};
 
 use emulator_common::{Failure, Outcome};
 
+use crate::collective::Collective;
 use crate::config::Gpu;
 use crate::driver::{Context, Driver, Kind};
 use crate::status;
@@ -22,6 +23,13 @@ pub(crate) struct Capture {
 #[derive(Debug, Clone)]
 pub(crate) struct Graph {
     ops: Vec<Op>,
+}
+
+impl Graph {
+    /// Collectives among its ops.
+    pub(crate) fn collectives(&self) -> impl Iterator<Item = &Collective> {
+        self.ops.iter().filter_map(Op::collective)
+    }
 }
 
 impl Context {
@@ -95,14 +103,21 @@ impl<G: Gpu> Driver<G> {
     pub fn launch_graph(&mut self, executable: u64, stream: u64) -> Outcome<()> {
         let graph = self.context()?.executable_graphs.get(&executable).cloned();
         let graph = graph.ok_or_else(|| no_graph("executable ", executable))?;
+        let stale = graph.collectives().find_map(|collective| self.member(collective.communicator).err());
+        if let Some(Failure { message, .. }) = stale {
+            return Err(Failure::new(status::INVALID_HANDLE, format!("a collective in the graph: {message}")));
+        }
         self.push(stream, Op::Graph(graph.ops))
     }
 
     pub fn destroy_graph(&mut self, graph: u64) -> Outcome<()> {
+        // A communicator's end may wait for this.
+        self.has_news = true;
         self.context()?.graphs.remove(&graph).map(|_| ()).ok_or_else(|| no_graph("", graph))
     }
 
     pub fn destroy_executable(&mut self, executable: u64) -> Outcome<()> {
+        self.has_news = true;
         let destroyed = self.context()?.executable_graphs.remove(&executable);
         destroyed.map(|_| ()).ok_or_else(|| no_graph("executable ", executable))
     }

@@ -7,11 +7,13 @@
 //! * [`Driver`]: devices, contexts, and who owns what.
 //! * [`stream`]: work is queued and runs when somebody waits for it, as late as the rules allow.
 //! * [`module`]: what images say of their kernels; launches that keep to it.
+//! * [`nccl`]: communicators, and sums over devices (`collective`).
 //! * [`entries`]: the C functions, which a vendor's emulator defines over all this. Each is a few lines.
 
 #![allow(rustdoc::private_intra_doc_links)]
 
 mod api;
+mod collective;
 mod config;
 mod driver;
 mod event;
@@ -20,12 +22,13 @@ mod graph;
 mod kernels;
 mod memory;
 pub mod module;
+pub mod nccl;
 pub mod status;
 pub mod stream;
 pub mod two_kernels;
 
 pub use api::{answer, name, read, read_at, read_elf, write};
-pub use config::{Config, Gpu, Limits};
+pub use config::{Config, Gpu, Limits, Nccl};
 pub use driver::{Context, DeviceId, Driver, Kind, Memory, Slot, current, set_current};
 pub use emulator_common::{Failure, Outcome};
 pub use gpu_host::Profile;

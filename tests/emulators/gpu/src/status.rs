@@ -19,6 +19,7 @@ pub const NOT_FOUND: Status = 500;
 pub const NOT_READY: Status = 600;
 pub const ILLEGAL_ADDRESS: Status = 700;
 pub const LAUNCH_OUT_OF_RESOURCES: Status = 701;
+pub const LAUNCH_TIMEOUT: Status = 702;
 pub const LAUNCH_FAILED: Status = 719;
 pub const NOT_SUPPORTED: Status = 801;
 pub const STREAM_CAPTURE_UNSUPPORTED: Status = 900;

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use emulator_common::{Failure, Outcome};
 
+use crate::collective::Collective;
 use crate::config::Gpu;
 use crate::driver::{Context, Driver, Kind};
 use crate::execute;
@@ -49,12 +50,42 @@ pub(crate) enum Op {
     },
     /// An executable graph, as it was when it was launched.
     Graph(Vec<Op>),
+    Collective(Collective),
+}
+
+impl Op {
+    /// The collective that it is.
+    pub(crate) fn collective(&self) -> Option<&Collective> {
+        match self {
+            Op::Collective(collective) => Some(collective),
+            _ => None,
+        }
+    }
+
+    /// True where a communicator is needed for it, or for an op of it.
+    pub(crate) fn uses(&self, communicator: u64) -> bool {
+        match self {
+            Op::Collective(collective) => collective.communicator == communicator,
+            Op::Graph(ops) => ops.iter().any(|op| op.uses(communicator)),
+            _ => false,
+        }
+    }
+}
+
+/// What came of running a stream's oldest op.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    Ran,
+    /// There is none.
+    Idle,
+    /// It waits for another device, which waits for its host.
+    Blocked,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     flags: u32,
-    queue: VecDeque<Op>,
+    pub(crate) queue: VecDeque<Op>,
     pub(crate) capture: Option<Capture>,
 }
 
@@ -110,7 +141,10 @@ impl<G: Gpu> Driver<G> {
         if context.stream(stream)?.capture.is_some() {
             return context.check_no_capture("asking for the stream's state");
         }
-        if self.run_one(stream)? { Err(Failure::new(status::NOT_READY, "")) } else { Ok(()) }
+        match self.run_one(stream)? {
+            Progress::Idle => Ok(()),
+            Progress::Ran | Progress::Blocked => Err(Failure::new(status::NOT_READY, "")),
+        }
     }
 
     /// Queues work on a stream, or records it.
@@ -123,8 +157,12 @@ impl<G: Gpu> Driver<G> {
             capture.ops.push(op);
             return Ok(());
         }
+        // Another thread may wait for this.
+        let is_news = matches!(op, Op::Collective(_) | Op::Graph(_));
         stream.queue.push_back(op);
-        if stream.queue.len() > MAX_QUEUED {
+        let is_full = stream.queue.len() > MAX_QUEUED;
+        self.has_news |= is_news;
+        if is_full {
             self.run_one(handle)?;
         }
         Ok(())
@@ -133,8 +171,13 @@ impl<G: Gpu> Driver<G> {
     /// Runs everything queued on a stream.
     pub(crate) fn run_stream(&mut self, handle: u64) -> Outcome<()> {
         self.context()?.stream(handle)?;
-        while self.run_one(handle)? {}
-        Ok(())
+        loop {
+            match self.run_one(handle)? {
+                Progress::Ran => {}
+                Progress::Idle => return Ok(()),
+                Progress::Blocked => return Err(self.blocked(handle)),
+            }
+        }
     }
 
     /// Runs everything queued in the current context.
@@ -143,18 +186,45 @@ impl<G: Gpu> Driver<G> {
         handles.into_iter().try_for_each(|handle| self.run_stream(handle))
     }
 
-    /// Runs the oldest op of a stream; false where there is none. What fails in here failed on the device: the context
-    /// is unusable from then on.
-    pub(crate) fn run_one(&mut self, handle: u64) -> Outcome<bool> {
-        let Some(op) = self.context()?.stream(handle)?.queue.pop_front() else { return Ok(false) };
-        if let Op::Wait { event, count } = op {
-            self.run_until(event, count)?;
-            return Ok(true);
-        }
-        let outcome = execute::run(self, op);
+    /// Runs the oldest op of a stream. What fails in here failed on the device: the context is unusable from then on.
+    pub(crate) fn run_one(&mut self, handle: u64) -> Outcome<Progress> {
+        let Some(op) = self.context()?.stream(handle)?.queue.pop_front() else { return Ok(Progress::Idle) };
+        let outcome = match op {
+            Op::Wait { event, count } => match self.run_until(event, count)? {
+                Progress::Blocked => return self.put_back(handle, Op::Wait { event, count }),
+                Progress::Ran | Progress::Idle => Ok(()),
+            },
+            Op::Graph(ops) => self.unfold(handle, ops),
+            Op::Collective(collective) => match self.pass(&collective) {
+                Ok(true) => Ok(()),
+                Ok(false) => {
+                    self.put_back(handle, Op::Collective(collective))?;
+                    let have_come = self.advance_peers(collective.communicator)?;
+                    return Ok(if have_come { Progress::Ran } else { Progress::Blocked });
+                }
+                Err(failure) => Err(failure),
+            },
+            op => execute::run(self, op),
+        };
         if let Err(failure) = &outcome {
             self.spoil(failure.status);
         }
-        outcome.map(|()| true)
+        outcome.map(|()| Progress::Ran)
+    }
+
+    /// The op's time has not come.
+    fn put_back(&mut self, handle: u64, op: Op) -> Outcome<Progress> {
+        self.context()?.stream(handle)?.queue.push_front(op);
+        Ok(Progress::Blocked)
+    }
+
+    /// A graph's turn: its ops come next, in the order in which they were recorded.
+    fn unfold(&mut self, handle: u64, mut ops: Vec<Op>) -> Outcome<()> {
+        if self.injection.is_replay_cut_short() {
+            ops.pop();
+        }
+        let queue = &mut self.context()?.stream(handle)?.queue;
+        ops.into_iter().rev().for_each(|op| queue.push_front(op));
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use code_object::CodeObject;
 use emulator_common::config::{Common, Variables, take, variables};
 use gpu_emulator::module::{Kernel, Module};
-use gpu_emulator::{Config, Failure, Gpu, HostKernels, Limits, Outcome, Profile, Slot, Status, status};
+use gpu_emulator::{Config, Failure, Gpu, HostKernels, Limits, Nccl, Outcome, Profile, Slot, Status, status};
 
 /// How the environment variables begin that this library reads (`docs/emulators.md`). Nothing else of the project does.
 pub const PREFIX: &str = "HIP_EMULATOR";
@@ -124,6 +124,7 @@ impl Gpu for Hip {
             status::NOT_READY => c"hipErrorNotReady",
             status::ILLEGAL_ADDRESS => c"hipErrorIllegalAddress",
             status::LAUNCH_OUT_OF_RESOURCES => c"hipErrorLaunchOutOfResources",
+            status::LAUNCH_TIMEOUT => c"hipErrorLaunchTimeOut",
             status::LAUNCH_FAILED => c"hipErrorLaunchFailure",
             status::NOT_SUPPORTED => c"hipErrorNotSupported",
             status::STREAM_CAPTURE_UNSUPPORTED => c"hipErrorStreamCaptureUnsupported",
@@ -199,11 +200,11 @@ fn described(kernel: &code_object::Kernel) -> Kernel {
 
 /// An MI300X on HIP 7.13, where nothing is chosen.
 pub(crate) fn default_config() -> Config<Hip> {
-    Config { gpu: PROFILES[0], version: 71_300_000, common: Common::default() }
+    Config { gpu: PROFILES[0], version: 71_300_000, common: Common::default(), nccl: Nccl::default() }
 }
 
 fn parse(variables: &Variables) -> Result<Config<Hip>, String> {
-    let Config { mut gpu, mut version, .. } = default_config();
+    let Config { mut gpu, mut version, mut nccl, .. } = default_config();
     let mut has_moved_properties = false;
     let common = Common::parse(PREFIX, variables, |name, value| match name {
         PROFILE => {
@@ -215,9 +216,9 @@ fn parse(variables: &Variables) -> Result<Config<Hip>, String> {
             let known = [("known", false), ("moved", true)].into_iter().find(|(layout, _)| *layout == value);
             Some(take(known.map(|(_, moved)| moved), &mut has_moved_properties, "known or moved"))
         }
-        _ => None,
+        _ => nccl.choose(name, value),
     })?;
-    Ok(Config { gpu: Hip { has_moved_properties, ..gpu }, version, common })
+    Ok(Config { gpu: Hip { has_moved_properties, ..gpu }, version, common, nccl })
 }
 
 #[cfg(test)]

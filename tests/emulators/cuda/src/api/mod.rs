@@ -7,6 +7,7 @@ pub(crate) mod graph;
 pub(crate) mod launch;
 pub(crate) mod memory;
 pub(crate) mod module;
+pub(crate) mod nccl;
 pub(crate) mod stream;
 pub(crate) mod tensor_map;
 pub(crate) mod unsupported;

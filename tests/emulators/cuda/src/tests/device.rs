@@ -9,7 +9,7 @@ use crate::config::PROFILES;
 fn a_profile_shows_in_the_attributes() {
     for gpu in PROFILES {
         let common = Common { num_devices: 2, ..Common::default() };
-        let _machine = Machine::with(Config { gpu, version: 12_040, common });
+        let _machine = Machine::with(Config { gpu, version: 12_040, common, ..default_config() });
         let read = |which| get(|to| devices::cuDeviceGetAttribute(to, which, 1)) as u32;
         let capability = 10 * read(attribute::COMPUTE_CAPABILITY_MAJOR) + read(attribute::COMPUTE_CAPABILITY_MINOR);
         assert_eq!(capability, gpu.compute_capability);

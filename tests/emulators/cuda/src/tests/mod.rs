@@ -5,6 +5,7 @@ mod device;
 mod faults;
 mod launches;
 mod lifetimes;
+mod nccl;
 mod order;
 mod tensor_maps;
 

@@ -5,4 +5,5 @@ pub(crate) mod event;
 pub(crate) mod graph;
 pub(crate) mod memory;
 pub(crate) mod module;
+pub(crate) mod nccl;
 pub(crate) mod stream;

@@ -8,7 +8,7 @@ use crate::properties::PROPERTIES_BYTES;
 fn a_profile_shows_in_the_structure_and_in_the_attributes() {
     for gpu in PROFILES {
         let common = Common { num_devices: 2, ..Common::default() };
-        let _machine = Machine::with(Config { gpu, version: 60_342_131, common });
+        let _machine = Machine::with(Config { gpu, version: 60_342_131, common, ..default_config() });
         let mut structure = [0_u8; PROPERTIES_BYTES];
         assert_eq!(devices::hipGetDevicePropertiesR0600(&raw mut structure, 1), status::SUCCESS);
         let word = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| structure[at + i]));

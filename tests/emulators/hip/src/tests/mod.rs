@@ -4,6 +4,7 @@
 
 mod device;
 mod launches;
+mod nccl;
 mod order;
 
 use std::ffi::{CStr, c_void};

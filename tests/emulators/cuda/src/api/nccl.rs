@@ -1,0 +1,5 @@
+//! The library of collectives.
+
+use crate::config::Cuda;
+
+gpu_emulator::nccl_entries!(Cuda);
