@@ -144,11 +144,14 @@ fn with_backends<W: WithBackends>(device: Device, world_size: usize, action: W) 
         Device::Cpu => action.with(backend_cpu::CpuBackend::group(world_size, &backend_cpu::CpuOptions::default())?),
         #[cfg(feature = "cuda")]
         Device::Cuda(ordinal) => {
-            action.with(alone(device, world_size, || backend_cuda::open(ordinal, backend_cuda::GpuOptions::default()))?)
+            let ordinals = ordinals(ordinal, world_size);
+            action.with(backend_cuda::open_group(&ordinals, backend_cuda::GpuOptions::default())?)
         }
         #[cfg(feature = "rocm")]
-        Device::Rocm(ordinal) => action
-            .with(alone(device, world_size, || backend_rocm::open(ordinal, &backend_rocm::RocmOptions::default()))?),
+        Device::Rocm(ordinal) => {
+            let ordinals = ordinals(ordinal, world_size);
+            action.with(backend_rocm::open_group(&ordinals, &backend_rocm::RocmOptions::default())?)
+        }
         #[cfg(feature = "ascend")]
         Device::Ascend(ordinal) => {
             action.with(alone(device, world_size, || backend_ascend::AscendBackend::open(ordinal))?)
@@ -162,8 +165,14 @@ fn with_backends<W: WithBackends>(device: Device, world_size: usize, action: W) 
     }
 }
 
+/// A device's number and those that follow it.
+#[cfg(any(feature = "cuda", feature = "rocm"))]
+fn ordinals(first: u32, world_size: usize) -> Vec<u32> {
+    (first..).take(world_size).collect()
+}
+
 /// A device that cannot be one of several.
-#[cfg(any(feature = "ascend", feature = "cuda", feature = "rocm"))]
+#[cfg(feature = "ascend")]
 fn alone<B, E>(device: Device, world_size: usize, open: impl FnOnce() -> Result<B, E>) -> Result<Vec<B>, Error>
 where
     Error: From<E>,

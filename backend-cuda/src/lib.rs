@@ -19,6 +19,7 @@ mod runtime;
 mod wide;
 
 use engine_core::backend::Unavailable;
+use gpu_common::CollectiveLibrary;
 
 pub use gpu_common::GpuOptions;
 pub use probe::{Reason, num_devices};
@@ -27,6 +28,19 @@ pub use wide::CudaWide;
 
 /// An NVIDIA GPU as a device.
 pub type CudaBackend = gpu_common::GpuBackend<CudaRuntime>;
+
+/// What groups of devices add up with. Sums of bf16 came with NCCL 2.10; collectives can be recorded since 2.9.
+pub const NCCL: CollectiveLibrary =
+    CollectiveLibrary { name: "NCCL", files: &["libnccl.so.2", "libnccl.so"], min_version: 21_000 };
+
+/// Opens devices as the ranks of one group, in this order, with NCCL between them; one alone needs none.
+///
+/// # Errors
+/// Why there is no such group: a device that cannot be used or is named twice, no NCCL, one that is too old, or one that
+/// does not sum right.
+pub fn open_group(ordinals: &[u32], options: GpuOptions) -> Result<Vec<CudaBackend>, Unavailable> {
+    gpu_common::open_group(&NCCL, ("cuda", ordinals), |ordinal| Ok((CudaRuntime::open(ordinal)?, options)))
+}
 
 /// Opens device number `ordinal`.
 ///

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use engine_core::backend::{PrepareError, StepError, Unavailable};
 use gpu_common::{
-    Arg, DeviceName, Fp8, GpuInfo, GpuRuntime, KernelParameters, LaunchShape, Modules, WideRows, WideWeights,
+    Arg, DeviceName, Fp8, GpuInfo, GpuRuntime, KernelParameters, LaunchShape, Modules, NativeQueue, WideRows,
+    WideWeights,
 };
 
 use crate::driver::{Allocation, Context, DriverError, ExecutableGraph, Function, Module, Pinned, Stream};
@@ -171,6 +172,11 @@ impl GpuRuntime for CudaRuntime {
         let (words, count) = kernel.parameters.words(args);
         let launched = stream.stream.launch(&kernel.function, shape, (&[], &words[..count]));
         launched.map_err(|error| self.lost(error))
+    }
+
+    fn native_queue(&self, stream: &mut CudaStream) -> Result<NativeQueue, StepError> {
+        let address = stream.stream.bind().map_err(|error| self.lost(error))?;
+        Ok(NativeQueue(address))
     }
 
     fn synchronize(&self, stream: &mut CudaStream) -> Result<(), StepError> {

@@ -29,7 +29,7 @@ mod runtime;
 use std::path::PathBuf;
 
 use engine_core::backend::Unavailable;
-use gpu_common::GpuRuntime as _;
+use gpu_common::{CollectiveLibrary, GpuRuntime as _};
 
 pub use gpu_common::GpuOptions;
 pub use probe::{Reason, num_devices};
@@ -48,13 +48,35 @@ pub struct RocmOptions {
     pub library: Option<PathBuf>,
 }
 
+/// What groups of devices add up with. RCCL counts versions as NCCL does, whose sums of bf16 came with 2.10; ROCm 6.0 has 2.18.
+pub const RCCL: CollectiveLibrary = CollectiveLibrary {
+    name: "RCCL",
+    files: &["librccl.so.1", "librccl.so", "/opt/rocm/lib/librccl.so.1"],
+    min_version: 21_000,
+};
+
+/// Opens devices as the ranks of one group, in this order, with RCCL between them; one alone needs none.
+///
+/// # Errors
+/// Why there is no such group: a device that cannot be used or is named twice, no RCCL, one that is too old, or one that
+/// does not sum right.
+pub fn open_group(ordinals: &[u32], options: &RocmOptions) -> Result<Vec<RocmBackend>, Unavailable> {
+    gpu_common::open_group(&RCCL, ("rocm", ordinals), |ordinal| runtime(ordinal, options))
+}
+
+/// A device, and the options that suit it.
+fn runtime(ordinal: u32, options: &RocmOptions) -> Result<(RocmRuntime, GpuOptions), Unavailable> {
+    let runtime = RocmRuntime::open(ordinal, options.library.as_deref())?;
+    let waves_per_block = (options.gpu.waves_per_block * 32 / runtime.info().wave_size).max(1);
+    Ok((runtime, GpuOptions { waves_per_block, ..options.gpu }))
+}
+
 /// Opens device number `ordinal`.
 ///
 /// # Errors
 /// Why it cannot be used: no runtime, one that is too old, no such device, an architecture without device code …
 pub fn open(ordinal: u32, options: &RocmOptions) -> Result<RocmBackend, Unavailable> {
-    let runtime = RocmRuntime::open(ordinal, options.library.as_deref())?;
-    let waves_per_block = (options.gpu.waves_per_block * 32 / runtime.info().wave_size).max(1);
-    RocmBackend::new(runtime, GpuOptions { waves_per_block, ..options.gpu })
+    let (runtime, gpu) = runtime(ordinal, options)?;
+    RocmBackend::new(runtime, gpu)
         .map_err(|error| Unavailable { device: format!("rocm:{ordinal}"), reason: error.to_string() })
 }

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine_core::backend::{PrepareError, StepError, Unavailable};
-use gpu_common::{Arg, DeviceName, GpuInfo, GpuRuntime, KernelParameters, LaunchShape, Modules, WideRows, WideWeights};
+use gpu_common::{
+    Arg, DeviceName, GpuInfo, GpuRuntime, KernelParameters, LaunchShape, Modules, NativeQueue, WideRows, WideWeights,
+};
 
 use crate::capture;
 use crate::driver::{Allocation, Context, ExecutableGraph, Function, HipError, Module, Pinned, Stream};
@@ -197,6 +199,11 @@ impl GpuRuntime for RocmRuntime {
         let (words, count) = kernel.parameters.words(args);
         let launched = stream.stream.launch(&kernel.function, shape, &words[..count]);
         launched.map_err(|error| self.lost(error))
+    }
+
+    fn native_queue(&self, stream: &mut RocmStream) -> Result<NativeQueue, StepError> {
+        let address = stream.stream.bind().map_err(|error| self.lost(error))?;
+        Ok(NativeQueue(address))
     }
 
     fn synchronize(&self, stream: &mut RocmStream) -> Result<(), StepError> {

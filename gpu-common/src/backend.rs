@@ -1,12 +1,15 @@
 //! [`Backend`] for GPUs: unpacks tensors and hands their addresses to the ops.
 
+use std::sync::Arc;
+
 use engine_core::backend::{
     ActTensor, Backend, CacheFormat, CacheSpec, Capabilities, DType, Element, ExpertsWeights, FfnWeights, GateSpec,
-    GateWeights, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Replayed, Routing, StepError, Tensor,
+    GateWeights, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Rank, Replayed, Routing, StepError, Tensor,
 };
 use engine_core::quant::{HostWeight, WeightFormat};
 use half::bf16;
 
+use crate::collective::{CollectiveError, Communicator};
 use crate::device::Device;
 use crate::experts::{Choice, GpuExperts};
 use crate::ffn::GpuFfn;
@@ -23,6 +26,9 @@ use crate::top::{Logits, top_logits};
 /// A GPU as a device, through its vendor's runtime.
 #[derive(Debug)]
 pub struct GpuBackend<R: GpuRuntime> {
+    /// Given back before the device.
+    communicator: Option<Arc<Communicator>>,
+    rank: Rank,
     device: Device<R>,
     kernels: Kernels<R::Kernel>,
     rope_tables: RopeTables<R>,
@@ -35,10 +41,19 @@ impl<R: GpuRuntime> GpuBackend<R> {
     /// # Errors
     /// [`PrepareError::Unsupported`] where the device's images lack a kernel; errors of the driver.
     pub fn new(runtime: R, options: GpuOptions) -> Result<Self, PrepareError> {
+        Self::in_group(runtime, options, (Rank::alone(), None))
+    }
+
+    /// Takes an opened device and its place in a group, with a communicator unless it is alone.
+    pub(crate) fn in_group(
+        runtime: R,
+        options: GpuOptions,
+        (rank, communicator): (Rank, Option<Arc<Communicator>>),
+    ) -> Result<Self, PrepareError> {
         let kernels = Kernels::new(&runtime)?;
         let device = Device::new(runtime, options)?;
         let capabilities = capabilities(&device);
-        Ok(Self { device, kernels, rope_tables: RopeTables::default(), capabilities })
+        Ok(Self { communicator, rank, device, kernels, rope_tables: RopeTables::default(), capabilities })
     }
 
     /// The runtime below.
@@ -61,6 +76,17 @@ impl<R: GpuRuntime> GpuBackend<R> {
 
     fn context(&self) -> (&Device<R>, &Kernels<R::Kernel>) {
         (&self.device, &self.kernels)
+    }
+
+    /// What a failed collective breaks; whoever failed first is named.
+    fn broken(&self, error: &CollectiveError) -> StepError {
+        self.rank.fail(error.to_string())
+    }
+
+    /// After a wait: sums that did not come about leave no other trace.
+    fn check_sums(&self) -> Result<(), StepError> {
+        let Some(communicator) = &self.communicator else { return Ok(()) };
+        communicator.check().map_err(|error| self.broken(&error))
     }
 
     /// One block per row.
@@ -119,6 +145,10 @@ impl<R: GpuRuntime> Backend for GpuBackend<R> {
         &self.capabilities
     }
 
+    fn rank(&self) -> &Rank {
+        &self.rank
+    }
+
     fn stream(&self) -> Result<GpuStream<R>, StepError> {
         GpuStream::new(&self.device)
     }
@@ -144,11 +174,13 @@ impl<R: GpuRuntime> Backend for GpuBackend<R> {
         offset: usize,
         data: &mut [u8],
     ) -> Result<(), StepError> {
-        self.device.runtime().download(&mut stream.queue, buffer, offset, data)
+        self.device.runtime().download(&mut stream.queue, buffer, offset, data)?;
+        self.check_sums()
     }
 
     fn synchronize(&self, stream: &mut GpuStream<R>) -> Result<(), StepError> {
-        self.device.runtime().synchronize(&mut stream.queue)
+        self.device.runtime().synchronize(&mut stream.queue)?;
+        self.check_sums()
     }
 
     fn captures(&self) -> bool {
@@ -160,11 +192,14 @@ impl<R: GpuRuntime> Backend for GpuBackend<R> {
         stream: &mut GpuStream<R>,
         run: &mut dyn FnMut(&mut GpuStream<R>) -> Result<(), StepError>,
     ) -> Result<Option<GpuGraph<R>>, StepError> {
-        if self.captures() { stream.capture(&self.device, run) } else { Ok(None) }
+        if self.captures() { stream.capture(&self.device, self.communicator.as_ref(), run) } else { Ok(None) }
     }
 
     fn replay(&self, stream: &mut GpuStream<R>, graph: &GpuGraph<R>) -> Result<Replayed, StepError> {
-        stream.replay(&self.device, graph)
+        let mut replay = || stream.replay(&self.device, graph);
+        let Some(communicator) = &self.communicator else { return replay() };
+        // What a graph holds of a communicator is gone when that is aborted.
+        communicator.while_alive(replay).unwrap_or_else(|error| Err(self.broken(&error)))
     }
 
     fn prepare_embedding(&self, table: HostWeight) -> Result<GpuEmbedding<R>, PrepareError> {
@@ -394,5 +429,14 @@ impl<R: GpuRuntime> Backend for GpuBackend<R> {
         let (delta, num_rows, cols) = self.rows(delta);
         let addresses = [delta, self.address(residual), self.address(out)];
         norm.forward_sum(&self.device, stream, (num_rows, cols), addresses)
+    }
+
+    fn all_reduce(&self, stream: &mut GpuStream<R>, x: &mut ActTensor<Self>) -> Result<(), StepError> {
+        let count = x.rows() * x.cols();
+        // Alone there is nothing to add.
+        let Some(communicator) = self.communicator.as_ref().filter(|_| count > 0) else { return Ok(()) };
+        let queue = self.device.runtime().native_queue(&mut stream.queue)?;
+        let queued = communicator.all_reduce(queue, self.address(x), count);
+        queued.map_err(|error| self.broken(&error))
     }
 }

@@ -19,6 +19,8 @@
 //! experts. [`ffn`], [`experts`], [`gate`] and [`mla`] are sequences of launches; what lies between two kernels of an op is
 //! in the stream's [`scratch`] memory, which grows to the largest step and then stays.
 //!
+//! Devices of one group add up their sums through the vendor's library of [`collective`]s, in the order of the stream.
+//!
 //! What is the same in every vendor's crate, though no backend needs it, is in [`images`] and [`vendor`].
 //!
 //! [`PrepareError::Unsupported`]: engine_core::backend::PrepareError::Unsupported
@@ -27,6 +29,7 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 mod backend;
+mod collective;
 mod device;
 mod experts;
 mod ffn;
@@ -46,6 +49,7 @@ mod vendor;
 mod wide;
 
 pub use backend::GpuBackend;
+pub use collective::{CollectiveLibrary, Communicator, open_group};
 pub use experts::GpuExperts;
 pub use ffn::GpuFfn;
 pub use gate::GpuGate;
@@ -54,7 +58,7 @@ pub use linear::{GpuEmbedding, GpuLinear};
 pub use mla::{GpuLatentCache, GpuMla, GpuQueries};
 pub use norm::GpuNorm;
 pub use options::GpuOptions;
-pub use runtime::{Arg, Fp8, GpuInfo, GpuRuntime, LaunchShape};
+pub use runtime::{Arg, Fp8, GpuInfo, GpuRuntime, LaunchShape, NativeQueue};
 pub use scratch::{GpuGraph, GpuStream};
 pub use vendor::{DeviceName, DriverFailure, Modules, range_within};
 pub use wide::{WideExperts, WideRows, WideWeights};

@@ -87,6 +87,10 @@ impl Arg {
     }
 }
 
+/// A queue as its vendor's other libraries know it: an address that means something to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NativeQueue(pub u64);
+
 /// A vendor's driver: memory, streams and launches. Work of one stream runs in the order in which it was queued.
 ///
 /// A failing driver is a [`StepError`]: out of memory leaves the device usable, everything else is a lost device.
@@ -175,6 +179,12 @@ pub trait GpuRuntime: Debug + Send + Sync + 'static {
         shape: LaunchShape,
         args: &[Arg],
     ) -> Result<(), StepError>;
+
+    /// A stream for the vendor's library of collectives. Its device becomes the calling thread's.
+    ///
+    /// # Errors
+    /// From the driver.
+    fn native_queue(&self, stream: &mut Self::Stream) -> Result<NativeQueue, StepError>;
 
     /// Waits for everything queued.
     ///

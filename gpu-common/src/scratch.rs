@@ -1,7 +1,10 @@
 //! A stream: its queue of work, and memory for what lives between the kernels of one op.
 
+use std::sync::Arc;
+
 use engine_core::backend::{Replayed, StepError};
 
+use crate::collective::Communicator;
 use crate::device::{Device, Memory};
 use crate::runtime::GpuRuntime;
 
@@ -63,6 +66,8 @@ pub(crate) struct Scratch<R: GpuRuntime> {
 pub struct GpuGraph<R: GpuRuntime> {
     graph: R::Graph,
     num_moves: u64,
+    /// Whose collectives may be recorded: ends after the graph.
+    _communicator: Option<Arc<Communicator>>,
 }
 
 /// A stream of a GPU backend.
@@ -82,6 +87,7 @@ impl<R: GpuRuntime> GpuStream<R> {
     pub(crate) fn capture(
         &mut self,
         device: &Device<R>,
+        communicator: Option<&Arc<Communicator>>,
         run: &mut dyn FnMut(&mut Self) -> Result<(), StepError>,
     ) -> Result<Option<GpuGraph<R>>, StepError> {
         let runtime = device.runtime();
@@ -90,7 +96,8 @@ impl<R: GpuRuntime> GpuStream<R> {
         // Ended in any case: a stream that goes on recording runs nothing.
         let graph = runtime.end_capture(&mut self.queue);
         queued?;
-        Ok(graph?.map(|graph| GpuGraph { graph, num_moves: self.scratch.num_moves }))
+        let num_moves = self.scratch.num_moves;
+        Ok(graph?.map(|graph| GpuGraph { graph, num_moves, _communicator: communicator.cloned() }))
     }
 
     /// Queues recorded work, unless scratch memory has moved since.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine_core::backend::{PrepareError, StepError};
-use gpu_common::{Arg, GpuInfo, GpuRuntime, LaunchShape, WideRows, WideWeights};
+use gpu_common::{Arg, GpuInfo, GpuRuntime, LaunchShape, NativeQueue, WideRows, WideWeights};
 
 /// Calls of a runtime.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -165,6 +165,10 @@ impl<R: GpuRuntime> GpuRuntime for Counted<R> {
     fn launch_wide(&self, stream: &mut R::Stream, wide: &R::Wide, rows: &WideRows) -> Result<(), StepError> {
         count(&self.calls.launches);
         self.inner.launch_wide(stream, wide, rows)
+    }
+
+    fn native_queue(&self, stream: &mut R::Stream) -> Result<NativeQueue, StepError> {
+        self.inner.native_queue(stream)
     }
 
     fn synchronize(&self, stream: &mut R::Stream) -> Result<(), StepError> {

@@ -35,6 +35,7 @@ const UNSAFE: &[&str] = &[
     "backend-cpu/src/grid.rs",
     "backend-wgpu/src/pipeline_cache.rs",
     "xtask/src/kernels/nvidia/nvrtc.rs",
+    "gpu-common/src/collective/library.rs",
     "tests/emulators/host/src/memory.rs",
     "tests/emulators/host/src/runtime.rs",
     "tests/emulators/host/src/sys.rs",

@@ -15,7 +15,9 @@ use conformance::harness::{Format, Profile, Rng, TestWeight, outputs};
 use engine_core::backend::{Backend, PrepareError, StepError};
 use engine_core::quant::QuantisedInputs;
 use engine_core::reference::{ActivationRounding, Numerics};
-use gpu_common::{Arg, Fp8, GpuBackend, GpuInfo, GpuOptions, GpuRuntime, LaunchShape, WideRows, WideWeights};
+use gpu_common::{
+    Arg, Fp8, GpuBackend, GpuInfo, GpuOptions, GpuRuntime, LaunchShape, NativeQueue, WideRows, WideWeights,
+};
 use serde_json::Value;
 
 type Names = BTreeSet<(String, String)>;
@@ -97,6 +99,10 @@ impl GpuRuntime for Asked {
 
     fn launch(&self, (): &mut (), (): &(), _: LaunchShape, _: &[Arg]) -> Result<(), StepError> {
         Ok(())
+    }
+
+    fn native_queue(&self, (): &mut ()) -> Result<NativeQueue, StepError> {
+        Ok(NativeQueue(0))
     }
 
     fn synchronize(&self, (): &mut ()) -> Result<(), StepError> {

@@ -100,6 +100,12 @@ impl Stream {
         check("cuLaunchKernel", status)
     }
 
+    /// Makes its context the calling thread's; where it is, for NVIDIA's other libraries.
+    pub(crate) fn bind(&self) -> Result<u64, DriverError> {
+        self.context.bind()?;
+        Ok(self.handle.expose_provenance() as u64)
+    }
+
     /// Waits for everything queued.
     pub(crate) fn synchronize(&mut self) -> Result<(), DriverError> {
         self.context.bind()?;

@@ -105,6 +105,12 @@ impl Stream {
         }
     }
 
+    /// Makes its device the calling thread's; where it is, for AMD's other libraries.
+    pub(crate) fn bind(&self) -> Result<u64, HipError> {
+        self.context.bind()?;
+        Ok(self.handle.expose_provenance() as u64)
+    }
+
     /// Waits for everything queued.
     pub(crate) fn synchronize(&mut self) -> Result<(), HipError> {
         // SAFETY: the handle is alive as long as `self`.

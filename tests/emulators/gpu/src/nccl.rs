@@ -53,6 +53,8 @@ pub fn words(result: Status) -> &'static CStr {
 #[derive(Default)]
 struct Section {
     depth: u32,
+    /// Why a call in it was refused: then none is made.
+    refused: Option<Status>,
     /// Contexts, streams, and what is queued on them when the section ends.
     pending: Vec<(u64, u64, Collective)>,
 }
@@ -174,9 +176,14 @@ impl<G: Gpu> Driver<G> {
     pub fn end_section(&mut self) -> Outcome<()> {
         let ended = SECTION.with_borrow_mut(|section| {
             section.depth = section.depth.checked_sub(1)?;
-            Some(if section.depth == 0 { std::mem::take(&mut section.pending) } else { Vec::new() })
+            Some(if section.depth == 0 { std::mem::take(section) } else { Section::default() })
         });
-        let Some(pending) = ended else { return usage("the end of a section that nobody started".into()) };
+        let Some(Section { pending, refused, .. }) = ended else {
+            return usage("the end of a section that nobody started".into());
+        };
+        if let Some(status) = refused {
+            return Err(Failure::new(status, "a call in the section was refused, so none is made"));
+        }
         let mine = current();
         let queued = pending.into_iter().try_for_each(|(context, stream, collective)| {
             set_current(context);
@@ -188,6 +195,27 @@ impl<G: Gpu> Driver<G> {
 
     /// Queues a sum. The calling thread works on the communicator's device, whose stream it is.
     pub fn all_reduce(&mut self, communicator: u64, stream: u64, call: Call) -> Outcome<()> {
+        let checked = self.check_call(communicator, stream, &call);
+        let collective = Collective { communicator, call };
+        let is_deferred = SECTION.with_borrow_mut(|section| {
+            if section.depth > 0 {
+                match &checked {
+                    Ok(context) => section.pending.push((*context, stream, collective)),
+                    Err(Failure { status, .. }) => section.refused = Some(*status),
+                }
+            }
+            section.depth > 0
+        });
+        checked?;
+        if is_deferred {
+            return Ok(());
+        }
+        self.check_thread(communicator, thread::current().id())?;
+        self.push(stream, Op::Collective(collective)).map_err(of_the_driver)
+    }
+
+    /// The context in which the call is made.
+    fn check_call(&mut self, communicator: u64, stream: u64, call: &Call) -> Outcome<u64> {
         if let Some(message) = self.injection.collective() {
             return Err(Failure::new(result::SYSTEM_ERROR, message));
         }
@@ -198,19 +226,8 @@ impl<G: Gpu> Driver<G> {
             return argument(format!("the communicator is of device {device}, the thread works on {name}"));
         }
         self.context().and_then(|context| context.stream(stream).map(|_| ())).map_err(of_the_driver)?;
-        self.check_buffers(&call)?;
-        let collective = Collective { communicator, call };
-        let is_deferred = SECTION.with_borrow_mut(|section| {
-            if section.depth > 0 {
-                section.pending.push((context, stream, collective));
-            }
-            section.depth > 0
-        });
-        if is_deferred {
-            return Ok(());
-        }
-        self.check_thread(communicator, thread::current().id())?;
-        self.push(stream, Op::Collective(collective)).map_err(of_the_driver)
+        self.check_buffers(call)?;
+        Ok(context)
     }
 
     fn check_buffers(&mut self, call: &Call) -> Outcome<()> {

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use engine_core::backend::{PrepareError, StepError, Unsupported};
-use gpu_common::{Arg, Fp8, GpuInfo, GpuRuntime, LaunchShape, WideRows, WideWeights};
+use gpu_common::{Arg, Fp8, GpuInfo, GpuRuntime, LaunchShape, NativeQueue, WideRows, WideWeights};
 
 use crate::memory::{HostMemory, Ledger};
 use crate::profile::Profile;
@@ -194,6 +194,10 @@ impl GpuRuntime for HostRuntime {
         // offsets stay within it is what the caller vouches for (GpuRuntime::launch), and the guards check it afterwards.
         let result = unsafe { launch_kernel(kernel, [grid, block], shared_bytes, &mut values, self.options.order) };
         result.map_err(failed)
+    }
+
+    fn native_queue(&self, _: &mut HostStream) -> Result<NativeQueue, StepError> {
+        Err(failed("no library of collectives knows the host's threads".into()))
     }
 
     fn synchronize(&self, _: &mut HostStream) -> Result<(), StepError> {

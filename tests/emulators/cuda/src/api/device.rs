@@ -41,7 +41,7 @@ entries! {
 
     fn cuDeviceGetName(driver, name: *mut c_char, length: c_int, device: c_int) {
         driver.check_device(device as u32)?;
-        let text = format!("Emulated {} device {device}\0", driver.config.gpu.name);
+        let text = format!("Emulated {}\0", driver.config.gpu.name);
         let length = usize::try_from(length).unwrap_or(0);
         if text.len() > length {
             return Err(Failure::new(status::INVALID_VALUE, format!("{length} bytes for a name of {}", text.len())));

@@ -184,6 +184,17 @@ fn one_thread_queues_for_several_ranks_in_a_section_only() {
 }
 
 #[test]
+fn a_section_with_a_call_that_is_refused_makes_none() {
+    let (_machine, [first, second]) = pair();
+    assert_eq!(ncclGroupStart(), result::SUCCESS);
+    assert_eq!([first.sum(4), second.sum(5)], [result::SUCCESS, result::INVALID_ARGUMENT]);
+    assert_eq!(ncclGroupEnd(), result::INVALID_ARGUMENT);
+    assert_eq!(first.synchronize(), status::SUCCESS, "nothing was queued");
+    assert_eq!(ncclGroupStart(), result::SUCCESS);
+    assert_eq!([first.sum(4), second.sum(4), ncclGroupEnd()], [result::SUCCESS; 3], "the next is another");
+}
+
+#[test]
 fn a_rank_that_never_comes_is_a_hang_that_is_told() {
     let (machine, [first, second]) = impatient_pair();
     assert_eq!(first.sum(4), result::SUCCESS);

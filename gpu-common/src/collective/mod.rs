@@ -1,0 +1,160 @@
+//! Groups of devices that sum over all of them, through the vendor's library of collectives.
+//!
+//! [`open_group`] opens devices, makes a communicator for each, all of one process, and tries them out before anybody relies
+//! on them: the first sum of a kind connects the devices, which takes long, waits for all ranks on the host, and fails where
+//! a machine is set up badly.
+
+mod library;
+mod trial;
+
+use std::sync::{Arc, Weak};
+
+use engine_core::backend::{Rank, Unavailable};
+
+pub use library::Communicator;
+use library::Loaded;
+
+use crate::backend::GpuBackend;
+use crate::options::GpuOptions;
+use crate::runtime::GpuRuntime;
+
+/// Values of the sums that are tried: few and many, which go different ways.
+const TRIED_COUNTS: [usize; 2] = [64, 1 << 20];
+
+/// A vendor's library of collectives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CollectiveLibrary {
+    /// As its maker calls it.
+    pub name: &'static str,
+    /// Names and places, in the order in which they are tried.
+    pub files: &'static [&'static str],
+    /// First version that has what is needed; 21000 is 2.10.
+    pub min_version: i32,
+}
+
+/// What is missing of the library.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Absence {
+    /// No file of its names can be loaded.
+    Library,
+    /// A function.
+    Symbol(&'static str),
+    /// It is too old.
+    Old { found: i32 },
+    /// It is there and does not start.
+    Failed(CollectiveError),
+}
+
+/// A collective that did not come about.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CollectiveError {
+    /// A function of the library failed.
+    #[error("{function} answered {status} ({words}); NCCL_DEBUG=WARN in the environment says more")]
+    Failed { function: &'static str, status: i32, words: String },
+    /// The communicator was aborted.
+    #[error("the group's communicators were aborted")]
+    Aborted,
+}
+
+impl CollectiveLibrary {
+    fn version(version: i32) -> String {
+        format!("{}.{}", version / 10_000, version / 100 % 100)
+    }
+
+    /// An absence, for users.
+    fn describe(&self, absence: &Absence) -> String {
+        let Self { name, files, min_version } = self;
+        let needed = Self::version(*min_version);
+        match absence {
+            Absence::Library => {
+                format!("no {name}: none of {} can be loaded; install {name} {needed} or later", files.join(", "))
+            }
+            Absence::Symbol(function) => {
+                format!("{name} has no function {function}; install {name} {needed} or later")
+            }
+            Absence::Old { found } => {
+                // Before 2.9 the major version was counted in thousands.
+                let found = if *found < 10_000 { found / 1000 * 10_000 + found % 1000 } else { *found };
+                let found = Self::version(found);
+                format!("{name} is version {found}, needed is {needed} or later; install a newer one")
+            }
+            Absence::Failed(error) => format!("{name} does not start: {error}"),
+        }
+    }
+}
+
+/// Opens several devices as the ranks of one group, in this order. One device is a group of its own and needs no library.
+///
+/// # Errors
+/// Why there is no such group: a device that cannot be used or is named twice, no library, one that is too old, or one that
+/// does not sum right.
+pub fn open_group<R: GpuRuntime>(
+    library: &CollectiveLibrary,
+    (vendor, ordinals): (&str, &[u32]),
+    open: impl Fn(u32) -> Result<(R, GpuOptions), Unavailable>,
+) -> Result<Vec<GpuBackend<R>>, Unavailable> {
+    let names: Vec<String> = ordinals.iter().map(u32::to_string).collect();
+    let unavailable = |reason: String| Unavailable { device: format!("{vendor}:{}", names.join(",")), reason };
+    let mut rest = ordinals.iter();
+    while let Some(ordinal) = rest.next() {
+        if rest.as_slice().contains(ordinal) {
+            return Err(unavailable(format!("device {ordinal} is named twice; a rank needs a device of its own")));
+        }
+    }
+    let opened: Vec<(R, GpuOptions)> = ordinals.iter().map(|ordinal| open(*ordinal)).collect::<Result<_, _>>()?;
+    let communicators = if ordinals.len() > 1 {
+        let runtimes: Vec<&R> = opened.iter().map(|(runtime, _)| runtime).collect();
+        communicators(library, ordinals, &runtimes).map_err(unavailable)?.into_iter().map(Some).collect()
+    } else {
+        vec![None; ordinals.len()]
+    };
+    let ranks = Rank::group(ordinals.len());
+    if let Some(rank) = ranks.first() {
+        abort_on_failure(rank, communicators.iter().flatten().map(Arc::downgrade).collect());
+    }
+    let members = opened.into_iter().zip(ranks.into_iter().zip(communicators));
+    let backend = |((runtime, options), member)| GpuBackend::in_group(runtime, options, member);
+    members.map(backend).collect::<Result<_, _>>().map_err(|error| unavailable(error.to_string()))
+}
+
+/// One for each runtime, tried out.
+fn communicators<R: GpuRuntime>(
+    library: &CollectiveLibrary,
+    ordinals: &[u32],
+    runtimes: &[&R],
+) -> Result<Vec<Arc<Communicator>>, String> {
+    let loaded = Loaded::open(library).map_err(|absence| library.describe(&absence))?;
+    let version = CollectiveLibrary::version(loaded.version);
+    let failed = |what: &str, reason: String| format!("{} {version} {what}: {reason}", library.name);
+    let communicators = loaded.communicators(ordinals);
+    let communicators = communicators.map_err(|error| failed("makes no communicators", error.to_string()))?;
+    for count in TRIED_COUNTS {
+        let tried = trial::sum(&loaded, runtimes, &communicators, count);
+        tried.map_err(|error| failed(&format!("does not sum {count} values"), error.to_string()))?;
+    }
+    tracing::debug!(library = library.name, version, num_ranks = ordinals.len(), "communicators made");
+    Ok(communicators)
+}
+
+/// Has every communicator aborted when a rank of the group fails, so that devices which wait for it come back.
+///
+/// In a thread of its own: the last communicator to end waits for recorded work that holds its collectives, and some of that
+/// is held by the rank that fails.
+fn abort_on_failure(rank: &Rank, communicators: Vec<Weak<Communicator>>) {
+    rank.on_failure(move || {
+        let communicators: Vec<Arc<Communicator>> = communicators.iter().filter_map(Weak::upgrade).collect();
+        let abort = move || abort_all(&communicators);
+        if let Err(error) = std::thread::Builder::new().name("abort communicators".into()).spawn(abort) {
+            tracing::error!(%error, "communicators could not be aborted: there is no thread to do it");
+        }
+    });
+}
+
+/// Has the devices of a group stop to wait for each other.
+fn abort_all(communicators: &[Arc<Communicator>]) {
+    for communicator in communicators {
+        if let Err(error) = communicator.abort() {
+            tracing::warn!(%error, "a communicator could not be aborted");
+        }
+    }
+}
