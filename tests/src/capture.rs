@@ -9,14 +9,17 @@ use std::sync::Arc;
 use engine_core::backend::{CacheFormat, SequenceStep, StepLimits};
 use engine_core::config::ModelConfig;
 use engine_core::quant::PrecisionPolicy;
-use engine_core::runner::{Runner, RunnerInfo, RunnerOptions, StepOutput, StepRunner, TopRows, WantedRows};
+use engine_core::runner::{
+    GroupRunner, Runner, RunnerInfo, RunnerOptions, StepOutput, StepRunner, TopRows, WantedRows,
+};
 use engine_core::sampling::{SamplingError, argmax};
 use engine_core::weights::Checkpoint;
 use gpu_common::{GpuBackend, GpuOptions, GpuRuntime};
+
 use serde::Serialize;
 
 use crate::counted::{CallCount, Calls, Counted};
-use crate::golden::{model_dir, relative_error};
+use crate::golden::{divisible, model_dir, relative_error};
 
 const LIMITS: StepLimits =
     StepLimits { max_num_batched_tokens: 64, max_num_seqs: 7, max_model_len: 512, block_size: 16 };
@@ -100,31 +103,53 @@ impl Sequence {
     }
 }
 
-/// A runner and what its runtime was asked for.
-struct Rig<R: GpuRuntime> {
-    runner: Runner<GpuBackend<Counted<R>>>,
+/// How decode steps are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steps {
+    /// Recorded once and replayed.
+    Replayed,
+    /// Prepared as for being replayed, and launched: every recording fails.
+    Launched,
+    /// As they come.
+    Unpadded,
+}
+
+impl Steps {
+    /// A runtime that runs steps so, and the options of its backend.
+    pub fn on<R: GpuRuntime>(self, runtime: R) -> (Counted<R>, GpuOptions) {
+        let runtime = Counted::new(runtime);
+        let runtime = if self == Self::Launched { runtime.refusing_recordings() } else { runtime };
+        (runtime, GpuOptions { captures_steps: self != Self::Unpadded, ..GpuOptions::default() })
+    }
+}
+
+/// A runner of one device or of a group, and what the first rank's runtime was asked for.
+struct Rig {
+    runner: Box<dyn StepRunner>,
     calls: Arc<CallCount>,
     output: StepOutput,
     draft: StepOutput,
 }
 
-impl<R: GpuRuntime> Rig<R> {
-    fn new(runtime: Counted<R>, captures_steps: bool) -> Result<Self, String> {
-        let calls = runtime.calls();
-        let backend = GpuBackend::new(runtime, GpuOptions { captures_steps, ..GpuOptions::default() });
-        let backend = backend.map_err(|error| error.to_string())?;
+impl Rig {
+    fn new<R: GpuRuntime>(backends: Vec<GpuBackend<Counted<R>>>) -> Result<Self, String> {
+        let calls = backends.first().ok_or("no device")?.runtime().calls();
+        let precision = if backends.len() == 1 { PrecisionPolicy::default() } else { divisible() };
         let dir = model_dir("fp8");
         let options = RunnerOptions {
-            precision: PrecisionPolicy::default(),
+            precision,
             with_mtp: true,
             limits: LIMITS,
             num_blocks: LIMITS.max_num_seqs * LIMITS.max_blocks_per_seq(),
             cache_format: CacheFormat::Native,
             num_token_ids: None,
         };
-        let loaded = ModelConfig::from_dir(&dir)
-            .map_err(engine_core::Error::from)
-            .and_then(|config| Runner::load(backend, &Checkpoint::open(&dir)?, &config, &options, &mut |_| {}));
+        let loaded = ModelConfig::from_dir(&dir).map_err(engine_core::Error::from).and_then(|config| {
+            let checkpoint = Checkpoint::open(&dir)?;
+            GroupRunner::load(backends, &mut |_| {}, |backend, progress| {
+                Runner::load(backend, &checkpoint, &config, &options, progress)
+            })
+        });
         let runner = loaded.map_err(|error| error.to_string())?;
         Ok(Self { runner, calls, output: StepOutput::default(), draft: StepOutput::default() })
     }
@@ -143,17 +168,17 @@ fn bits(output: &StepOutput) -> (Vec<u32>, &[u32], &[Result<u32, SamplingError>]
     (output.logits.iter().map(|value| value.to_bits()).collect(), &output.top_logits, &output.best_tokens)
 }
 
-/// Checks a runtime's captured steps. `host_allocations` tells how many allocations the process has made so far.
+/// Checks captured steps of the devices that `open` opens, one or a group. `host_allocations` tells how many allocations the process has made so far.
 ///
 /// # Errors
 /// The first difference, or what the device said.
 pub fn check<R: GpuRuntime>(
-    open: impl Fn() -> Result<R, String>,
+    open: impl Fn(Steps) -> Result<Vec<GpuBackend<Counted<R>>>, String>,
     host_allocations: impl Fn() -> u64,
 ) -> Result<CaptureReport, String> {
-    let mut replayed = Rig::new(Counted::new(open()?), true)?;
-    let mut launched = Rig::new(Counted::new(open()?).refusing_recordings(), true)?;
-    let mut unpadded = Rig::new(Counted::new(open()?), false)?;
+    let rig = |steps| Rig::new(open(steps)?);
+    let [mut replayed, mut launched, mut unpadded] =
+        [rig(Steps::Replayed)?, rig(Steps::Launched)?, rig(Steps::Unpadded)?];
     let mut sequences: Vec<Option<Sequence>> = STAGES[0].iter().map(|_| None).collect();
     let (mut steps, mut unpadded_error) = (0, 0.0_f32);
     for (stage, prompt_lens) in STAGES.iter().enumerate() {
@@ -192,11 +217,7 @@ pub fn check<R: GpuRuntime>(
 }
 
 /// Sequences join, their prompts in chunks, and leave.
-fn enter<R: GpuRuntime>(
-    prompt_lens: &[usize],
-    sequences: &mut [Option<Sequence>],
-    rigs: &mut [&mut Rig<R>],
-) -> Result<(), String> {
+fn enter(prompt_lens: &[usize], sequences: &mut [Option<Sequence>], rigs: &mut [&mut Rig]) -> Result<(), String> {
     for (index, (sequence, prompt_len)) in sequences.iter_mut().zip(prompt_lens).enumerate() {
         if *prompt_len == 0 {
             *sequence = None;
@@ -221,7 +242,7 @@ fn enter<R: GpuRuntime>(
 }
 
 /// One token of every sequence, on every rig: by turns logits, top logits and best token of a row; best tokens for drafts.
-fn decode<R: GpuRuntime>(sequences: &mut [Option<Sequence>], rigs: &mut [&mut Rig<R>]) -> Result<(), String> {
+fn decode(sequences: &mut [Option<Sequence>], rigs: &mut [&mut Rig]) -> Result<(), String> {
     let steps: Vec<SequenceStep<'_>> = sequences.iter().flatten().map(|sequence| sequence.step(1)).collect();
     let all: Vec<u32> = (0..steps.len() as u32).collect();
     let [logits, top, best_tokens] =
@@ -244,7 +265,7 @@ fn decode<R: GpuRuntime>(sequences: &mut [Option<Sequence>], rigs: &mut [&mut Ri
 }
 
 /// The token of each row: the best of its logits, of its top logits, or the best token.
-fn chosen<R: GpuRuntime>(rig: &Rig<R>, rows: &[u32]) -> Result<Vec<u32>, String> {
+fn chosen(rig: &Rig, rows: &[u32]) -> Result<Vec<u32>, String> {
     let RunnerInfo { vocab_size, num_top_logits, .. } = rig.runner.info();
     let token = |row: &u32| {
         let index = *row as usize / 3;
@@ -261,9 +282,9 @@ fn chosen<R: GpuRuntime>(rig: &Rig<R>, rows: &[u32]) -> Result<Vec<u32>, String>
 }
 
 /// Calls of one greedy decode step of what is running, all steps alike, and allocations on the host in all of them.
-fn steady<R: GpuRuntime>(
+fn steady(
     sequences: &[Option<Sequence>],
-    rig: &mut Rig<R>,
+    rig: &mut Rig,
     host_allocations: &impl Fn() -> u64,
 ) -> Result<(Calls, u64), String> {
     const NUM_WARM: usize = 3;

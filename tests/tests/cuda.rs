@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod emulated;
+#[path = "emulated/groups.rs"]
+mod groups;
 
 use std::fs;
 use std::process::Command;
@@ -16,7 +18,7 @@ use tempfile::TempDir;
 
 const CUDA: Emulator = Emulator {
     file: "libcuda_emulator.so",
-    libraries: &["libcuda.so.1"],
+    libraries: &["libcuda.so.1", "libnccl.so.2"],
     device: "cuda",
     prefix: "CUDA_EMULATOR",
     failed_launch: "CUDA_ERROR_LAUNCH_FAILED",
@@ -210,4 +212,26 @@ fn the_emulator_is_the_driver_that_was_loaded() {
     assert!(CUDA.path().is_file());
     let outcome = CUDA.check(&["all", "devices"], ("PROFILE", "sm_75"));
     outcome.expect(0, &["cuda-emulator: CUDA_EMULATOR_PROFILE=sm_75", "cuda:0: not available"]);
+}
+
+#[test]
+fn two_devices_run_models_together() {
+    CUDA.runs_models_on_two_devices("sm_90");
+}
+
+#[test]
+fn a_device_that_fails_does_not_leave_the_other_waiting() {
+    CUDA.ends_when_a_device_of_two_fails(&[
+        ("launch:100", "device lost"),
+        ("launch:600", "device lost"),
+        ("launch:1100", "device lost"),
+        ("collective:30", "ncclAllReduce answered 2"),
+        ("sum:20", "a sum that was queued before answered 6"),
+        ("sum:60", "a sum that was queued before answered 6"),
+    ]);
+}
+
+#[test]
+fn why_there_is_no_group_is_told() {
+    CUDA.tells_why_there_is_no_group("NCCL");
 }

@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod emulated;
+#[path = "emulated/groups.rs"]
+mod groups;
 
 use std::path::Path;
 
@@ -16,7 +18,7 @@ use emulated::{Emulator, Machine};
 
 const HIP: Emulator = Emulator {
     file: "libhip_emulator.so",
-    libraries: &["libamdhip64.so.7"],
+    libraries: &["libamdhip64.so.7", "librccl.so.1"],
     device: "rocm",
     prefix: "HIP_EMULATOR",
     failed_launch: "719 (hipErrorLaunchFailure)",
@@ -188,4 +190,26 @@ fn a_lost_device_is_a_typed_error_wherever_it_happens() {
 fn what_the_emulator_does_not_understand_it_refuses() {
     let outcome = HIP.check(&["all", "devices"], ("PROFILE", "gfx90a"));
     outcome.expect(0, &["hip-emulator: HIP_EMULATOR_PROFILE=gfx90a", "rocm:0: not available"]);
+}
+
+#[test]
+fn two_devices_run_models_together() {
+    HIP.runs_models_on_two_devices("gfx950");
+}
+
+#[test]
+fn a_device_that_fails_does_not_leave_the_other_waiting() {
+    HIP.ends_when_a_device_of_two_fails(&[
+        ("launch:100", "device lost"),
+        ("launch:600", "device lost"),
+        ("launch:1100", "device lost"),
+        ("collective:30", "ncclAllReduce answered 2"),
+        ("sum:20", "a sum that was queued before answered 6"),
+        ("sum:60", "a sum that was queued before answered 6"),
+    ]);
+}
+
+#[test]
+fn why_there_is_no_group_is_told() {
+    HIP.tells_why_there_is_no_group("RCCL");
 }

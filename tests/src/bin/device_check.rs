@@ -10,6 +10,8 @@
 //! device-check ascend:0 operators   how many operators of CANN the ops of a decoding step take
 //! device-check ascend:0 steady      what steady decoding allocates and plans
 //! device-check cuda:0 capture       captured decode steps against launched ones, and what a steady step asks for
+//! device-check cuda:0 group 2       sums over devices, and the tiny model on them: this one and those that follow it.
+//!                                   `generate` and `capture` take a number of devices too
 //! device-check cuda:0 bench         whole steps of published shapes with random weights
 //! device-check cuda:0 kernels       single ops of published shapes
 //! device-check all devices          which devices there are, and why one cannot be used
@@ -30,7 +32,8 @@ use bathysphere::{Device, DeviceStatus, Engine, SamplingParams};
 #[cfg(feature = "ascend")]
 use conformance::ascend;
 use conformance::bench::{BenchOptions, Card, Limits, Scale};
-use conformance::golden::model_dir;
+use conformance::capture::Steps;
+use conformance::golden::{divisible, model_dir};
 use conformance::gpu::{self, Vendor};
 use conformance::harness::{Profile, run_selected};
 use engine_core::backend::Backend;
@@ -44,7 +47,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const USAGE_TEXT: &str = "device-check DEVICE devices | ops [PREFIX] | runtime | goldens [bf16 | fp8] | generate | capture | operators | random-model | steady | \
+const USAGE_TEXT: &str = "device-check DEVICE devices | ops [PREFIX] | runtime | goldens [bf16 | fp8] | generate [N] | capture [N] | group N | operators | random-model | steady | \
                           bench [OPTIONS] | kernels [OPTIONS]";
 
 const FAILED: u8 = 1;
@@ -80,14 +83,17 @@ fn main() -> ExitCode {
         [device, "goldens"] if device.starts_with("ascend") => ascend_goldens(device),
         [device, "goldens"] => on_gpu!(device, goldens(&["bf16", "fp8"])),
         [device, "goldens", weights @ ("bf16" | "fp8")] => on_gpu!(device, goldens(&[weights])),
-        [device, "generate"] => generate(device),
+        [device, "generate"] => generate(device, "1"),
+        [device, "generate", world_size] => generate(device, world_size),
+        [device, "group", world_size] => on_gpu!(device, group(world_size)),
         #[cfg(feature = "ascend")]
         [device, "operators"] => on_ascend(device, "operators", ascend::operators),
         #[cfg(feature = "ascend")]
         [device, "random-model"] => report_goldens(ascend::random_model(ordinal(device))),
         #[cfg(feature = "ascend")]
         [device, "steady"] => ascend_steady(device),
-        [device, "capture"] => on_gpu!(device, capture()),
+        [device, "capture"] => on_gpu!(device, capture("1")),
+        [device, "capture", world_size] => on_gpu!(device, capture(world_size)),
         [device, what @ ("bench" | "kernels"), ref options @ ..] => match BenchArgs::parse(options) {
             Ok(args) => bench(device, what, &args),
             Err(error) => (USAGE, json!({ "check": what, "error": error })),
@@ -165,7 +171,7 @@ fn no_check(check: &str, device: &str) -> Answer {
     (UNAVAILABLE, json!({ "check": check, "error": format!("no {check} check for {device}") }))
 }
 
-fn generate(device: &str) -> Answer {
+fn generate(device: &str, world_size: &str) -> Answer {
     let failed = |error: &bathysphere::Error| {
         let status = if matches!(error, bathysphere::Error::Unavailable(_)) { UNAVAILABLE } else { DEVICE_FAILED };
         (status, json!({ "check": "generate", "error": error.to_string(), "is_fatal": error.is_fatal() }))
@@ -174,7 +180,12 @@ fn generate(device: &str) -> Answer {
         Ok(device) => device,
         Err(error) => return failed(&bathysphere::Error::Unavailable(error)),
     };
-    let engine = match Engine::builder(model_dir("fp8")).device(device).max_model_len(128).build() {
+    let world_size = world_size.parse().unwrap_or(0);
+    let mut builder = Engine::builder(model_dir("fp8")).device(device).max_model_len(128);
+    if world_size != 1 {
+        builder = builder.tensor_parallel_size(world_size).precision(divisible());
+    }
+    let engine = match builder.build() {
         Ok(engine) => engine,
         Err(error) => return failed(&error),
     };
@@ -196,9 +207,26 @@ fn runtime<V: Vendor>(ordinal: u32) -> Answer {
     }
 }
 
-fn capture<V: Vendor>(ordinal: u32) -> Answer {
-    let open = || V::runtime(ordinal).map_err(|error| error.to_string());
-    if let Err(error) = open() {
+/// A device's number and those that follow it.
+fn ordinals(first: u32, world_size: &str) -> Vec<u32> {
+    (first..).take(world_size.parse().unwrap_or(0)).collect()
+}
+
+fn group<V: Vendor>(ordinal: u32, world_size: &str) -> Answer {
+    match gpu::group::<V>(&ordinals(ordinal, world_size)) {
+        Ok((passed, report)) => (if passed { 0 } else { FAILED }, report),
+        Err(error) => (UNAVAILABLE, json!({ "check": "group", "error": error.to_string() })),
+    }
+}
+
+fn capture<V: Vendor>(ordinal: u32, world_size: &str) -> Answer {
+    let ordinals = ordinals(ordinal, world_size);
+    let open = |steps: Steps| {
+        let counted = |ordinal| Ok(steps.on(V::runtime(ordinal)?));
+        let opened = gpu_common::open_group(&V::COLLECTIVES, (V::NAME, &ordinals), counted);
+        opened.map_err(|error| error.to_string())
+    };
+    if let Err(error) = open(Steps::Unpadded) {
         return (UNAVAILABLE, json!({ "check": "capture", "error": error }));
     }
     match conformance::capture::check(open, || ALLOCATOR.stats().allocations as u64) {

@@ -15,7 +15,7 @@ pub use trace::check_trace;
 
 use engine_core::backend::{Backend, CacheFormat, StepLimits};
 use engine_core::config::ModelConfig;
-use engine_core::quant::PrecisionPolicy;
+use engine_core::quant::{Precision, PrecisionPolicy, WeightClass};
 use engine_core::runner::{GroupRunner, Runner, RunnerOptions, StepRunner};
 use engine_core::weights::Checkpoint;
 
@@ -89,6 +89,12 @@ pub fn load_tiny_group<B: Backend>(
     GroupRunner::load(backends, &mut |_| {}, |backend, progress| {
         Runner::load(backend, &checkpoint, &config, &options, progress)
     })
+}
+
+/// The precisions in which the FP8 tiny model can be divided among the ranks of a group: its heads do not end with FP8
+/// blocks.
+pub fn divisible() -> PrecisionPolicy {
+    PrecisionPolicy::default().with(WeightClass::Attention, Precision::Bf16)
 }
 
 fn tiny_options(precision: &PrecisionPolicy, cache_format: CacheFormat) -> RunnerOptions {

@@ -10,8 +10,8 @@ use super::Vendor;
 use crate::golden::{GoldenMode, Goldens, argmax_agreement, heldout, load_tiny};
 
 /// How far perplexity, and the share of accepted drafts, may be from the golden in modes that round (docs/numerics.md).
-const MAX_PERPLEXITY_ERROR: f64 = 5e-3;
-const MAX_ACCEPTANCE_ERROR: f64 = 0.02;
+pub(super) const MAX_PERPLEXITY_ERROR: f64 = 5e-3;
+pub(super) const MAX_ACCEPTANCE_ERROR: f64 = 0.02;
 
 /// Whether all bounds held, and the figures, for checkpoints of the given weights: `bf16`, `fp8`.
 ///

@@ -1,12 +1,14 @@
 //! Checks of a GPU backend that any vendor's runtime, real or emulated, runs: `device-check cuda:0 …`, `rocm:0 …`.
 
 mod goldens;
+mod group;
 
 pub use goldens::goldens;
+pub use group::group;
 
 use engine_core::backend::{Backend, Unavailable};
 use engine_core::reference::{ActivationRounding, Numerics};
-use gpu_common::{GpuBackend, GpuOptions, GpuRuntime};
+use gpu_common::{CollectiveLibrary, GpuBackend, GpuOptions, GpuRuntime};
 
 use crate::harness::Profile;
 
@@ -14,6 +16,12 @@ use crate::harness::Profile;
 pub trait Vendor {
     /// What it does for [`GpuBackend`].
     type Runtime: GpuRuntime;
+
+    /// As in `--device`.
+    const NAME: &'static str;
+
+    /// What groups of its devices add up with.
+    const COLLECTIVES: CollectiveLibrary;
 
     /// Opens a device below the ops.
     ///
@@ -26,6 +34,12 @@ pub trait Vendor {
     /// # Errors
     /// Why it cannot be used.
     fn open(ordinal: u32, options: GpuOptions) -> Result<GpuBackend<Self::Runtime>, Unavailable>;
+
+    /// Opens devices as the ranks of one group.
+    ///
+    /// # Errors
+    /// Why there is no such group.
+    fn open_group(ordinals: &[u32]) -> Result<Vec<GpuBackend<Self::Runtime>>, Unavailable>;
 }
 
 /// NVIDIA.
@@ -36,6 +50,8 @@ pub enum Cuda {}
 #[cfg(feature = "cuda")]
 impl Vendor for Cuda {
     type Runtime = backend_cuda::CudaRuntime;
+    const NAME: &'static str = "cuda";
+    const COLLECTIVES: CollectiveLibrary = backend_cuda::NCCL;
 
     fn runtime(ordinal: u32) -> Result<Self::Runtime, Unavailable> {
         backend_cuda::CudaRuntime::open(ordinal)
@@ -43,6 +59,10 @@ impl Vendor for Cuda {
 
     fn open(ordinal: u32, options: GpuOptions) -> Result<GpuBackend<Self::Runtime>, Unavailable> {
         backend_cuda::open(ordinal, options)
+    }
+
+    fn open_group(ordinals: &[u32]) -> Result<Vec<GpuBackend<Self::Runtime>>, Unavailable> {
+        backend_cuda::open_group(ordinals, GpuOptions::default())
     }
 }
 
@@ -61,6 +81,8 @@ impl Rocm {
 #[cfg(feature = "rocm")]
 impl Vendor for Rocm {
     type Runtime = backend_rocm::RocmRuntime;
+    const NAME: &'static str = "rocm";
+    const COLLECTIVES: CollectiveLibrary = backend_rocm::RCCL;
 
     fn runtime(ordinal: u32) -> Result<Self::Runtime, Unavailable> {
         backend_rocm::RocmRuntime::open(ordinal, Self::library().as_deref())
@@ -68,6 +90,11 @@ impl Vendor for Rocm {
 
     fn open(ordinal: u32, gpu: GpuOptions) -> Result<GpuBackend<Self::Runtime>, Unavailable> {
         backend_rocm::open(ordinal, &backend_rocm::RocmOptions { gpu, library: Self::library() })
+    }
+
+    fn open_group(ordinals: &[u32]) -> Result<Vec<GpuBackend<Self::Runtime>>, Unavailable> {
+        let options = backend_rocm::RocmOptions { library: Self::library(), ..Default::default() };
+        backend_rocm::open_group(ordinals, &options)
     }
 }
 
