@@ -200,9 +200,10 @@ fn two_devices_run_models_together() {
 #[test]
 fn a_device_that_fails_does_not_leave_the_other_waiting() {
     HIP.ends_when_a_device_of_two_fails(&[
-        ("launch:100", "device lost"),
-        ("launch:600", "device lost"),
+        // The trials of recordings come first.
+        ("launch:800", "device lost"),
         ("launch:1100", "device lost"),
+        ("launch:1600", "device lost"),
         ("collective:30", "ncclAllReduce answered 2"),
         ("sum:20", "a sum that was queued before answered 6"),
         ("sum:60", "a sum that was queued before answered 6"),
