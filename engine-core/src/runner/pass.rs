@@ -49,8 +49,12 @@ impl<B: Backend> PassRun<'_, B> {
     }
 
     /// What [`PassRun::forward_to_logits`] leaves on the host, where the work itself was replayed.
-    pub(super) fn set_rows(&mut self) {
+    pub(super) fn set_rows(&mut self, with_top: bool) {
+        let num_rows = self.workspace.logit_rows.rows();
         self.workspace.set_rows(self.meta.host().num_tokens());
-        self.workspace.set_logit_rows(self.workspace.logit_rows.rows());
+        self.workspace.set_logit_rows(num_rows);
+        if with_top {
+            self.workspace.top_logits.set_rows(num_rows);
+        }
     }
 }

@@ -234,7 +234,7 @@ impl<B: Backend> Runner<B> {
         if let Some(graph) = self.captured.get(recording) {
             match self.backend.replay(&mut self.stream, graph)? {
                 Replayed::Queued => {
-                    self.pass_run(pass).0.set_rows();
+                    self.pass_run(pass).0.set_rows(with_top);
                     return Ok(());
                 }
                 Replayed::OutOfDate => self.captured.drop_outdated(recording),
