@@ -12,6 +12,9 @@ pub(crate) mod status {
     pub(crate) const PARAM_INVALID: Status = 107_000;
     pub(crate) const CONTEXT_NULL: Status = 107_002;
     pub(crate) const STREAM_CONTEXT: Status = 107_003;
+    pub(crate) const TASK_TIMEOUT: Status = 107_020;
+    /// A wait for a stream whose work was aborted meanwhile.
+    pub(crate) const STREAM_ABORT: Status = 107_023;
     pub(crate) const MEMORY_ALLOCATION: Status = 207_001;
     pub(crate) const NO_DEVICE: Status = 207_004;
     /// An operator was given null for what it needs.
@@ -24,6 +27,19 @@ pub(crate) mod status {
     pub(crate) const NULL_EXECUTOR: Status = 561_103;
     pub(crate) const LOST_HEARTBEAT: Status = 507_010;
     pub(crate) const AICORE_EXCEPTION: Status = 507_015;
+}
+
+/// `HcclResult`.
+pub(crate) mod hccl {
+    use super::Status;
+
+    pub(crate) const SUCCESS: Status = 0;
+    pub(crate) const PARA: Status = 1;
+    pub(crate) const PTR: Status = 2;
+    pub(crate) const INTERNAL: Status = 4;
+    pub(crate) const NOT_SUPPORT: Status = 5;
+    pub(crate) const RUNTIME: Status = 15;
+    pub(crate) const REMOTE: Status = 21;
 }
 
 /// `aclFormat`: rows, and tiles of 16 rows and 32 bytes of columns.

@@ -8,6 +8,8 @@ pub const PREFIX: &str = "ASCEND_EMULATOR";
 const PRODUCT: &str = "PRODUCT";
 /// `yes`: what was asked for is printed when the process ends.
 const RECORD: &str = "RECORD";
+/// Seconds after which a rank that did not come to a collective is a hang.
+const PATIENCE: &str = "PATIENCE";
 
 /// A product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,12 +30,13 @@ pub(crate) const PRODUCTS: [Product; 3] = [
 pub(crate) struct Config {
     pub(crate) product: Product,
     pub(crate) prints_record: bool,
+    pub(crate) patience_s: u64,
     pub(crate) common: Common,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { product: PRODUCTS[0], prints_record: false, common: Common::default() }
+        Self { product: PRODUCTS[0], prints_record: false, patience_s: 60, common: Common::default() }
     }
 }
 
@@ -44,16 +47,17 @@ impl Config {
     }
 
     fn parse(variables: &Variables) -> Result<Self, String> {
-        let (mut product, mut prints_record) = (PRODUCTS[0], false);
+        let Self { mut product, mut prints_record, mut patience_s, .. } = Self::default();
         let common = Common::parse(PREFIX, variables, |name, value| match name {
             PRODUCT => {
                 let named = PRODUCTS.into_iter().find(|product| product.name == value);
                 Some(take(named, &mut product, "a2, a3 or 310p"))
             }
             RECORD => Some(take((value == "yes").then_some(true), &mut prints_record, "yes")),
+            PATIENCE => Some(take(value.parse().ok(), &mut patience_s, "a number of seconds")),
             _ => None,
         })?;
-        Ok(Self { product, prints_record, common })
+        Ok(Self { product, prints_record, patience_s, common })
     }
 }
 

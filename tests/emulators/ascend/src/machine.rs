@@ -3,12 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use emulator_common::fault::Injection;
 pub(crate) use emulator_common::{Failure, Outcome};
 
-use crate::abi::status;
+use crate::abi::{Status, status};
+use crate::collective::Groups;
 use crate::config::Config;
 use crate::operator::Executor;
 use crate::stream::Stream;
@@ -24,13 +26,19 @@ pub(crate) enum Kind {
     Stream,
     Descriptor,
     Executor,
+    Communicator,
 }
+
+/// None of CANN's statuses: a call that has to wait for what another thread has yet to ask for. The body of such a call comes
+/// to it before it changes anything that it would change again.
+pub(crate) const BLOCKED: Status = Status::MIN;
 
 const KIND_SHIFT: u32 = 40;
 
 /// What a context owns.
 #[derive(Debug, Default)]
 pub(crate) struct Context {
+    pub(crate) device: u32,
     pub(crate) memory: Memory,
     /// Pinned memory of the host.
     pub(crate) pinned: Memory,
@@ -93,6 +101,9 @@ pub(crate) struct Machine {
     pub(crate) record: Record,
     leaks: Vec<String>,
     next_handle: u64,
+    pub(crate) groups: Groups,
+    /// Set by what another thread may wait for.
+    pub(crate) has_news: bool,
     pub(crate) injection: Injection,
 }
 
@@ -105,6 +116,8 @@ thread_local! {
 }
 
 static MACHINE: Mutex<Option<Machine>> = Mutex::new(None);
+/// Some call did what another one may wait for.
+static NEWS: Condvar = Condvar::new();
 
 /// The one machine of the process, made when it is first asked for.
 ///
@@ -118,11 +131,54 @@ pub(crate) fn lock() -> Result<MutexGuard<'static, Option<Machine>>, String> {
     Ok(machine)
 }
 
+/// Makes a call. One that waits for what another thread has yet to ask for is made again whenever a thread has asked for
+/// something, until that takes too long: then the device hangs, and is lost.
+///
+/// # Errors
+/// A message where the environment asks for a machine that does not exist.
+pub(crate) fn call(mut body: impl FnMut(&mut Machine) -> Outcome<()>) -> Result<Outcome<()>, String> {
+    let mut guard = lock()?;
+    let Some(machine) = guard.as_mut() else { return Ok(Err(Failure::new(status::UNINITIALIZED, ""))) };
+    if let Err(failure) = machine.count_call() {
+        NEWS.notify_all();
+        return Ok(Err(failure));
+    }
+    let patience = Duration::from_secs(machine.config.patience_s);
+    let (mut begun, mut waits_for) = (Instant::now(), String::new());
+    while let Some(machine) = guard.as_mut() {
+        let outcome = body(machine);
+        if std::mem::take(&mut machine.has_news) {
+            NEWS.notify_all();
+        }
+        let message = match outcome {
+            Err(Failure { status: BLOCKED, message }) => message,
+            outcome => return Ok(outcome),
+        };
+        if message != waits_for {
+            (begun, waits_for) = (Instant::now(), message);
+        }
+        let left = patience.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            let message = format!("hangs: {waits_for}, for {} s", patience.as_secs());
+            let failure = Failure::new(status::TASK_TIMEOUT, message);
+            machine.spoil(&failure);
+            return Ok(Err(failure));
+        }
+        guard = NEWS.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+    Ok(Err(Failure::new(status::UNINITIALIZED, "")))
+}
+
 /// Replaces the machine by a new one.
 #[cfg(test)]
 pub(crate) fn replace(config: Config) {
     *MACHINE.lock().unwrap_or_else(PoisonError::into_inner) = Some(Machine::new(config));
     set_current(0);
+}
+
+/// The calling thread's context; 0 for none.
+pub(crate) fn current() -> u64 {
+    CURRENT.get()
 }
 
 /// Sets the calling thread's context; 0 for none.
@@ -164,6 +220,8 @@ impl Machine {
             record: Record::default(),
             leaks: Vec::new(),
             next_handle: 1,
+            groups: Groups::default(),
+            has_news: false,
             injection: Injection::new(config.common.fault),
         }
     }
@@ -204,6 +262,14 @@ impl Machine {
             Some(failure) => Err(failure.clone()),
             None => Ok(context),
         }
+    }
+
+    /// Makes the current context unusable.
+    pub(crate) fn spoil(&mut self, failure: &Failure) {
+        if let Some(context) = self.contexts.get_mut(&current()) {
+            context.sticky.get_or_insert_with(|| failure.clone());
+        }
+        self.has_news = true;
     }
 
     /// Device memory of the current context.
@@ -247,6 +313,7 @@ impl Machine {
     /// Everything that was not given back until now.
     pub(crate) fn all_leaks(&self) -> Vec<String> {
         let mut leaks = self.leaks.clone();
+        leaks.extend(self.leaked_communicators());
         for (handle, context) in &self.contexts {
             if context.sticky.is_none() {
                 leaks.extend(context.leaks());

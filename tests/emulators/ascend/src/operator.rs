@@ -273,7 +273,6 @@ pub(crate) fn launch(
     executor: u64,
     stream: u64,
 ) -> Outcome<()> {
-    machine.context()?.stream(stream)?;
     let Some(planned) = machine.executors.get(&executor) else {
         let message = format!("{executor:#x} is no executor, or one that was used already");
         return Err(Failure::new(status::NULL_EXECUTOR, message));
@@ -282,6 +281,7 @@ pub(crate) fn launch(
     if !is_repeatable {
         machine.executors.remove(&executor);
     }
+    machine.context()?.stream(stream)?;
     require(planned.name == name, || format!("the executor was planned by {}", planned.name))?;
     if let Some(gone) = planned.descriptors.iter().find(|handle| !machine.descriptors.contains_key(handle)) {
         return Err(invalid(format!("descriptor {gone:#x} was destroyed between the two calls")));

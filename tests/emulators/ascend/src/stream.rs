@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use emulator_common::memory::copy;
 
 use crate::abi::status;
+use crate::collective::Collective;
 use crate::machine::{Failure, Machine, Outcome};
 use crate::operator::Launch;
 
@@ -22,26 +23,83 @@ pub(crate) enum Op {
         num_bytes: usize,
     },
     Launch(Launch),
+    Collective(Collective),
+}
+
+/// What came of running a stream's oldest op.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    Ran,
+    /// There is none.
+    Idle,
+    /// It waits for another device, which waits for its host.
+    Blocked,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     pub(crate) queue: VecDeque<Op>,
+    /// A thread waits for it.
+    pub(crate) is_awaited: bool,
+    /// It was aborted while a thread waited, which is yet to hear of it.
+    pub(crate) was_aborted: bool,
 }
 
 impl Machine {
     /// Runs everything queued on a stream.
     pub(crate) fn run_stream(&mut self, handle: u64) -> Outcome<()> {
-        while let Some(op) = self.context()?.stream(handle)?.queue.pop_front() {
-            let outcome = self.run(op);
-            if let Err(failure) = &outcome
-                && let Ok(context) = self.context()
-            {
-                // What fails in here failed on the device: the context is unusable from then on.
-                context.sticky = Some(failure.clone());
+        loop {
+            let stream = self.context()?.stream(handle)?;
+            if std::mem::take(&mut stream.was_aborted) {
+                return Err(Failure::new(status::STREAM_ABORT, "the stream's work was aborted"));
             }
-            outcome?;
+            match self.run_one(handle)? {
+                Progress::Ran => {}
+                Progress::Idle => return Ok(()),
+                Progress::Blocked => {
+                    self.context()?.stream(handle)?.is_awaited = true;
+                    return Err(self.blocked(handle));
+                }
+            }
         }
+    }
+
+    /// Runs the oldest op of a stream. What fails in here failed on the device: the context is unusable from then on.
+    pub(crate) fn run_one(&mut self, handle: u64) -> Outcome<Progress> {
+        let stream = self.context()?.stream(handle)?;
+        stream.is_awaited = false;
+        let Some(op) = stream.queue.pop_front() else { return Ok(Progress::Idle) };
+        let outcome = match op {
+            Op::Copy { from, to, num_bytes } => self.run_copy(from, to, num_bytes),
+            Op::Launch(launch) => self.run_launch(launch),
+            Op::Collective(collective) => match self.pass(&collective) {
+                Ok(true) => Ok(()),
+                Ok(false) => {
+                    // Its time has not come.
+                    self.context()?.stream(handle)?.queue.push_front(Op::Collective(collective));
+                    let have_come = self.advance_peers(collective.communicator)?;
+                    return Ok(if have_come { Progress::Ran } else { Progress::Blocked });
+                }
+                Err(failure) => Err(failure),
+            },
+        };
+        if let Err(failure) = &outcome {
+            self.spoil(failure);
+        }
+        outcome.map(|()| Progress::Ran)
+    }
+
+    /// Discards what is queued on a stream.
+    pub(crate) fn abort_stream(&mut self, handle: u64) -> Outcome<()> {
+        let stream = self.context()?.stream(handle)?;
+        let discarded = std::mem::take(&mut stream.queue);
+        stream.was_aborted = std::mem::take(&mut stream.is_awaited);
+        for op in discarded {
+            if let Op::Collective(Collective { communicator, .. }) = op {
+                self.interrupt(communicator)?;
+            }
+        }
+        self.has_news = true;
         Ok(())
     }
 
@@ -51,17 +109,12 @@ impl Machine {
         handles.into_iter().try_for_each(|handle| self.run_stream(handle))
     }
 
-    fn run(&mut self, op: Op) -> Outcome<()> {
-        match op {
-            Op::Copy { from, to, num_bytes } => {
-                for (what, address) in [("a copy from", from), ("a copy to", to)] {
-                    self.check_range(what, address, num_bytes)?;
-                }
-                copy(from, to, num_bytes);
-                Ok(())
-            }
-            Op::Launch(launch) => self.run_launch(launch),
+    fn run_copy(&mut self, from: u64, to: u64, num_bytes: usize) -> Outcome<()> {
+        for (what, address) in [("a copy from", from), ("a copy to", to)] {
+            self.check_range(what, address, num_bytes)?;
         }
+        copy(from, to, num_bytes);
+        Ok(())
     }
 
     fn run_launch(&mut self, launch: Launch) -> Outcome<()> {

@@ -6,9 +6,11 @@
 //! * [`fault`]: what goes wrong on purpose, and when.
 //! * [`memory`]: allocations with guards, full of NaN.
 //! * [`caller`]: what a caller's pointers lead to.
+//! * [`collective`]: sums over devices.
 //! * [`exit`]: what was never given back is reported when the process ends.
 
 pub mod caller;
+pub mod collective;
 pub mod config;
 pub mod exit;
 pub mod fault;

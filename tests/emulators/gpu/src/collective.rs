@@ -4,63 +4,15 @@
 use std::collections::BTreeMap;
 use std::thread::ThreadId;
 
+use emulator_common::collective::{Call, disagreement, sum};
 use emulator_common::exit::say;
-use emulator_common::memory::{load, store};
 use emulator_common::{Failure, Outcome};
-use half::bf16;
 
 use crate::config::Gpu;
 use crate::driver::{BLOCKED, DeviceId, Driver, set_current};
 use crate::nccl::result;
 use crate::status;
 use crate::stream::Progress;
-
-/// What is summed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum Element {
-    Bf16,
-    F32,
-}
-
-impl Element {
-    pub(crate) fn num_bytes(self) -> usize {
-        match self {
-            Element::Bf16 => size_of::<bf16>(),
-            Element::F32 => size_of::<f32>(),
-        }
-    }
-
-    fn load(self, from: u64) -> f32 {
-        match self {
-            Element::Bf16 => bf16::from_bits(load(from)).to_f32(),
-            Element::F32 => load(from),
-        }
-    }
-
-    fn store(self, to: u64, value: f32) {
-        match self {
-            Element::Bf16 => store(to, bf16::from_f32(value).to_bits()),
-            Element::F32 => store(to, value),
-        }
-    }
-}
-
-/// One rank's part in a sum: so many values from one device address to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names say it")]
-pub struct Call {
-    pub from: u64,
-    pub to: u64,
-    pub count: usize,
-    pub element: Element,
-}
-
-impl Call {
-    pub(crate) fn num_bytes(&self) -> usize {
-        self.count * self.element.num_bytes()
-    }
-}
 
 /// A sum in a stream.
 #[derive(Debug, Clone, Copy)]
@@ -296,23 +248,5 @@ impl<G: Gpu> Driver<G> {
         let is_lost = |member: &Member| self.contexts.get(&member.context).is_some_and(|held| held.sticky.is_some());
         let leaked = members.filter(|(_, member)| member.life == Life::Live && !is_lost(member));
         leaked.map(|(rank, member)| format!("the communicator of rank {rank}, on device {}", member.device)).collect()
-    }
-}
-
-/// What is not the same on all ranks.
-fn disagreement(calls: &[Call]) -> Option<String> {
-    let describe = |call: &Call| format!("sums {} {:?}", call.count, call.element);
-    let is_equal = |call: &Call| (call.count, call.element) == (calls[0].count, calls[0].element);
-    let (rank, other) = calls.iter().enumerate().find(|(_, call)| !is_equal(call))?;
-    Some(format!("rank 0 {}, rank {rank} {}", describe(&calls[0]), describe(other)))
-}
-
-/// In f32 and in the order of ranks, rounded once: the same bits everywhere.
-fn sum(calls: &[Call]) {
-    for i in 0..calls[0].count {
-        let at = |address: u64, element: Element| address + (i * element.num_bytes()) as u64;
-        let values = calls.iter().map(|call| call.element.load(at(call.from, call.element)));
-        let total = values.reduce(|sum, value| sum + value).unwrap_or_default();
-        calls.iter().for_each(|call| call.element.store(at(call.to, call.element), total));
     }
 }

@@ -14,7 +14,7 @@ use crate::driver::{BLOCKED, Driver, Kind, current, set_current};
 use crate::status::Status;
 use crate::stream::Op;
 
-pub use crate::collective::{Call, Element};
+pub use emulator_common::collective::{Call, Element};
 
 /// What every function returns, as the library's reference numbers it.
 #[allow(missing_docs, reason = "the names are those of the library's header, without their prefix")]
@@ -231,20 +231,16 @@ impl<G: Gpu> Driver<G> {
     }
 
     fn check_buffers(&mut self, call: &Call) -> Outcome<()> {
-        let Call { from, to, count, element } = *call;
-        if count == 0 {
+        if call.count == 0 {
             return argument("a sum of nothing is not modelled".into());
         }
-        let num_bytes = call.num_bytes();
-        for (what, address) in [("a sum of", from), ("a sum to", to)] {
-            if address % element.num_bytes() as u64 != 0 {
-                return argument(format!("{what} {element:?} at {address:#x}, which is not aligned to them"));
-            }
+        if let Some(message) = call.misplaced() {
+            return argument(message);
+        }
+        for (what, address) in [("a sum of", call.from), ("a sum to", call.to)] {
+            let num_bytes = call.num_bytes();
             let checked = self.context().and_then(|context| context.check_device_range(what, address, num_bytes));
             checked.map_err(|failure| Failure::new(result::INVALID_ARGUMENT, failure.message))?;
-        }
-        if from != to && from.abs_diff(to) < num_bytes as u64 {
-            return argument(format!("a sum of {num_bytes} bytes at {from:#x} to {to:#x}, which lies in them"));
         }
         Ok(())
     }

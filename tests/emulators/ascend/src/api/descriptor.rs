@@ -10,7 +10,7 @@ use crate::tensor::{DataType, Descriptor, View};
 const MAX_RANK: u64 = 8;
 
 /// Runs a function that creates a descriptor.
-fn create(name: &str, body: impl FnOnce(&mut Machine) -> Outcome<Descriptor>) -> u64 {
+fn create(name: &str, mut body: impl FnMut(&mut Machine) -> Outcome<Descriptor>) -> u64 {
     let mut handle = 0;
     let _: Status = answer(name, |machine| {
         let descriptor = body(machine)?;

@@ -4,6 +4,7 @@
 //! Handles are numbers in pointers' clothes.
 
 pub(crate) mod descriptor;
+pub(crate) mod hccl;
 pub(crate) mod memory;
 pub(crate) mod runtime;
 
@@ -12,7 +13,7 @@ use std::ffi::c_char;
 use emulator_common::caller;
 
 use crate::abi::{Status, status};
-use crate::machine::{Failure, Machine, Outcome, lock, remember};
+use crate::machine::{Failure, Machine, Outcome, call, remember};
 
 /// Defines exported functions that answer a status. The body gets the machine under its lock.
 macro_rules! entries {
@@ -73,20 +74,16 @@ macro_rules! operators {
 pub(crate) use operators;
 
 /// Runs the body of a function, and keeps the words of what it refuses.
-pub(crate) fn answer(name: &str, body: impl FnOnce(&mut Machine) -> Outcome<()>) -> Status {
-    let mut machine = match lock() {
-        Ok(machine) => machine,
-        Err(message) => {
-            remember(&message);
-            return status::UNINITIALIZED;
-        }
-    };
-    let Some(machine) = machine.as_mut() else { return status::UNINITIALIZED };
-    match machine.count_call().and_then(|()| body(machine)) {
-        Ok(()) => status::SUCCESS,
-        Err(failure) => {
+pub(crate) fn answer(name: &str, body: impl FnMut(&mut Machine) -> Outcome<()>) -> Status {
+    match call(body) {
+        Ok(Ok(())) => status::SUCCESS,
+        Ok(Err(failure)) => {
             remember(&format!("{name}: {}", failure.message));
             failure.status
+        }
+        Err(message) => {
+            remember(&message);
+            status::UNINITIALIZED
         }
     }
 }

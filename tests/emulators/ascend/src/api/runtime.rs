@@ -39,7 +39,7 @@ entries! {
             return Err(Failure::new(status::PARAM_INVALID, message));
         }
         let handle = machine.new_handle(Kind::Context);
-        machine.contexts.insert(handle, Context::default());
+        machine.contexts.insert(handle, Context { device: device as u32, ..Context::default() });
         set_current(handle);
         write(context, handle)
     }
@@ -74,6 +74,10 @@ entries! {
             return Err(Failure::new(status::PARAM_INVALID, format!("the stream had {queued} operations queued")));
         }
         Ok(())
+    }
+
+    fn aclrtStreamAbort(machine, stream: u64) {
+        machine.abort_stream(stream)
     }
 
     fn aclrtSynchronizeStream(machine, stream: u64) {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attention;
+mod collective;
 mod interface;
 mod memory;
 mod operators;

@@ -83,6 +83,7 @@ fn a_thread_needs_a_context_and_a_stream_belongs_to_one() {
     let (_, executor) = plan_doubling(x);
     let other: u64 = get(|to| aclrtCreateContext(to, 0));
     assert_eq!(run_doubling(executor, machine.stream), status::STREAM_CONTEXT);
+    assert_eq!(run_doubling(executor, machine.stream), status::NULL_EXECUTOR, "used up, whatever came of it");
     assert_eq!(aclrtDestroyContext(other), 0);
     assert_eq!(plan_doubling(x).0, status::CONTEXT_NULL);
     assert_eq!(aclrtDestroyContext(other), status::PARAM_INVALID);
