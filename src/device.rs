@@ -154,7 +154,7 @@ fn with_backends<W: WithBackends>(device: Device, world_size: usize, action: W) 
         }
         #[cfg(feature = "ascend")]
         Device::Ascend(ordinal) => {
-            action.with(alone(device, world_size, || backend_ascend::AscendBackend::open(ordinal))?)
+            action.with(backend_ascend::AscendBackend::open_group(&ordinals(ordinal, world_size))?)
         }
         #[cfg(feature = "wgpu")]
         Device::Wgpu(adapter) => action.with(wgpu_group(adapter, world_size)?),
@@ -166,22 +166,9 @@ fn with_backends<W: WithBackends>(device: Device, world_size: usize, action: W) 
 }
 
 /// A device's number and those that follow it.
-#[cfg(any(feature = "cuda", feature = "rocm"))]
+#[cfg(any(feature = "ascend", feature = "cuda", feature = "rocm"))]
 fn ordinals(first: u32, world_size: usize) -> Vec<u32> {
     (first..).take(world_size).collect()
-}
-
-/// A device that cannot be one of several.
-#[cfg(feature = "ascend")]
-fn alone<B, E>(device: Device, world_size: usize, open: impl FnOnce() -> Result<B, E>) -> Result<Vec<B>, Error>
-where
-    Error: From<E>,
-{
-    if world_size == 1 {
-        return Ok(vec![open()?]);
-    }
-    let reason = format!("it runs models alone, not in a group of {world_size}; use tensor_parallel_size 1");
-    Err(Unavailable { device: device.to_string(), reason }.into())
 }
 
 /// The adapter of this number, or the best one, and those that follow it.

@@ -16,6 +16,7 @@ trap 'rm -rf "$work"' EXIT
     echo '#include <cstdint>'
     echo '#include "acl/acl.h"'
     echo '#include "aclnn/acl_meta.h"'
+    echo '#include "hccl/hccl.h"'
 } >"$work/sdk.h"
 
 # An operator's header is named after it, in lower case with underscores; what an SDK lacks is said and not compared.
@@ -37,12 +38,14 @@ cat >"$work/check.cpp" <<'CHECK'
 #include "sdk.h"
 #define BATHYSPHERE_SDK_TYPES
 #include "acl_rt.h"
+#include "acl_later.h"
 #include "nnopbase.h"
 #include "opapi.h"
+#include "hccl.h"
 CHECK
 # The values of our enums, beside those of the SDK.
-grep -oE '^ +ACL_\w+ = [0-9]+' types.h | while read -r name _ value; do
+grep -oE '^ +(ACL|HCCL)_\w+ = [0-9]+' types.h | while read -r name _ value; do
     echo "static_assert(static_cast<int>($name) == $value, \"$name\");" >>"$work/check.cpp"
 done
 "${CXX:-g++}" -std=c++17 -fsyntax-only -Wno-deprecated-declarations -I "$work" -I . -I "$include" "$work/check.cpp"
-echo "declarations of backend-ascend: $num_compared operators and the runtime agree with $ASCEND_HOME_PATH"
+echo "declarations of backend-ascend: $num_compared operators, the runtime and HCCL agree with $ASCEND_HOME_PATH"

@@ -1,4 +1,4 @@
-/* Types of the CANN runtime and of aclnn, as far as this crate uses them. Written for this project from the documented
+/* Types of the CANN runtime, of aclnn and of HCCL, as far as this crate uses them. Written for this project from the documented
  * interfaces; no file of an SDK is copied. `tools/check-ascend-header.sh` compares it with an installed SDK. */
 #ifndef BATHYSPHERE_ASCEND_TYPES_H
 #define BATHYSPHERE_ASCEND_TYPES_H
@@ -12,9 +12,11 @@
 
 typedef int aclError;
 typedef int32_t aclnnStatus;
+typedef int HcclResult;
 
 typedef void *aclrtContext;
 typedef void *aclrtStream;
+typedef void *HcclComm;
 
 typedef enum aclDataType {
     ACL_FLOAT = 0,
@@ -42,6 +44,14 @@ typedef enum aclrtMemcpyKind {
     ACL_MEMCPY_HOST_TO_DEVICE = 1,
     ACL_MEMCPY_DEVICE_TO_HOST = 2,
 } aclrtMemcpyKind;
+
+typedef enum HcclDataType {
+    HCCL_DATA_TYPE_BFP16 = 11,
+} HcclDataType;
+
+typedef enum HcclReduceOp {
+    HCCL_REDUCE_SUM = 0,
+} HcclReduceOp;
 
 typedef struct aclTensor aclTensor;
 typedef struct aclTensorList aclTensorList;

@@ -4,8 +4,8 @@ use std::convert::Infallible;
 
 use engine_core::backend::{
     ActTensor, Backend, CacheFormat, CacheSpec, Capabilities, DType, Element, ExpertsWeights, FfnWeights, GateSpec,
-    GateWeights, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, NO_TOKEN, PrepareError, Replayed, Requirement, Routing,
-    StepError, Tensor, Unavailable,
+    GateWeights, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, NO_TOKEN, PrepareError, Rank, Replayed, Requirement,
+    Routing, StepError, Tensor, Unavailable,
 };
 use engine_core::quant::{HostWeight, QuantisedInputs, WeightFormat};
 use half::bf16;
@@ -15,6 +15,7 @@ use crate::driver::{AscendCounts, DataType, View};
 use crate::experts::{AscendExperts, Choice};
 use crate::ffn::AscendFfn;
 use crate::gate::AscendGate;
+use crate::group;
 use crate::linear::{AscendEmbedding, AscendLinear, Input};
 use crate::mla::{AscendLatentCache, AscendMla, AscendQueries, Tables};
 use crate::norm::AscendNorm;
@@ -36,11 +37,25 @@ impl AscendBackend {
     /// # Errors
     /// Why it cannot be used: no CANN, one that lacks operators, no such device …
     pub fn open(ordinal: u32) -> Result<Self, Unavailable> {
-        let device = Device::open(ordinal)?;
-        let failed = |reason: String| Unavailable { device: format!("ascend:{ordinal}"), reason };
-        let free_bytes = device.context.free_bytes().map_err(|error| failed(error.to_string()))?;
-        let no_token = device.tensor(DataType::I32, [1], &[NO_TOKEN as i32], "a constant");
-        let no_token = no_token.map_err(|error| failed(error.to_string()))?;
+        let opened = Self::on(Device::open(ordinal)?);
+        opened.map_err(|error| Unavailable { device: format!("ascend:{ordinal}"), reason: error.to_string() })
+    }
+
+    /// Opens devices as the ranks of one group, in this order, with HCCL between them; one alone needs none.
+    ///
+    /// HCCL has nothing that ends a sum to which a rank never comes. When a rank fails, the work of all its group's streams
+    /// is discarded (`aclrtStreamAbort`); what HCCL has queued on streams of its own waits for HCCL's timeout
+    /// (`HCCL_EXEC_TIMEOUT`).
+    ///
+    /// # Errors
+    /// Why there is no such group: a device that cannot be used or is named twice, no HCCL, or one that does not sum right.
+    pub fn open_group(ordinals: &[u32]) -> Result<Vec<Self>, Unavailable> {
+        group::open(ordinals)
+    }
+
+    pub(crate) fn on(device: Device) -> Result<Self, StepError> {
+        let free_bytes = device.context.free_bytes().map_err(|error| device.lost(&error))?;
+        let no_token = device.tensor(DataType::I32, [1], &[NO_TOKEN as i32], "a constant")?;
         Ok(Self { tables: Tables::default(), no_token, capabilities: capabilities(&device, free_bytes), device })
     }
 
@@ -103,6 +118,10 @@ impl Backend for AscendBackend {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn rank(&self) -> &Rank {
+        &self.device.rank
     }
 
     fn stream(&self) -> Result<AscendStream, StepError> {
@@ -231,6 +250,10 @@ impl Backend for AscendBackend {
         out: &mut ActTensor<Self>,
     ) -> Result<(), StepError> {
         self.device.check(stream.queue.select_rows(Self::rows(x), Self::column(rows), Self::rows(out)))
+    }
+
+    fn all_reduce(&self, stream: &mut AscendStream, x: &mut ActTensor<Self>) -> Result<(), StepError> {
+        self.device.check(stream.queue.all_reduce(&x.buffer().0, x.rows() * x.cols()))
     }
 
     fn linear(

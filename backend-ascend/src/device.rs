@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use engine_core::backend::{PrepareError, StepError, Unavailable, Unsupported};
+use engine_core::backend::{PrepareError, Rank, StepError, Unavailable, Unsupported};
 
-use crate::driver::{Allocation, AscendError, Context, DataType, Stream, View};
+use crate::driver::{Allocation, AscendError, Communicator, Context, DataType, Stream, View};
 use crate::probe::{self, Fused, Reason, Usable};
 
 /// Device memory of a tensor.
@@ -14,6 +14,9 @@ pub struct AscendBuffer(pub(crate) Allocation);
 /// An open device.
 #[derive(Debug)]
 pub(crate) struct Device {
+    /// Its place in a group, and what sums over that; none alone.
+    pub(crate) rank: Rank,
+    pub(crate) communicator: Option<Arc<Communicator>>,
     pub(crate) context: Arc<Context>,
     /// As errors name it: `ascend:0 (Ascend910B1)`.
     pub(crate) name: String,
@@ -37,10 +40,14 @@ impl Device {
         tracing::debug!(device = name, product, has_int8, has_fused_attention, ?fused, "opened");
         let chip = name;
         let name = format!("ascend:{ordinal} ({chip})");
-        Ok(Self { context, name, chip, product, has_int8, has_fused_attention, fused })
+        let (rank, communicator) = (Rank::alone(), None);
+        Ok(Self { rank, communicator, context, name, chip, product, has_int8, has_fused_attention, fused })
     }
 
     pub(crate) fn lost(&self, error: &AscendError) -> StepError {
+        if error.is_collective() {
+            return self.rank.fail(error.to_string());
+        }
         StepError::DeviceLost { device: self.name.clone(), reason: error.to_string() }
     }
 
@@ -96,7 +103,7 @@ impl Device {
     }
 
     pub(crate) fn stream(&self) -> Result<Stream, StepError> {
-        Stream::new(&self.context).map_err(|error| self.alloc_error(&error, "a stream", 0))
+        Stream::new(&self.context, self.communicator.as_ref()).map_err(|error| self.alloc_error(&error, "a stream", 0))
     }
 
     /// A refusal in this device's name.

@@ -6,6 +6,8 @@
 //! * The ops as sequences of CANN's operators: [`linear`], [`ffn`], [`experts`], [`gate`], [`mla`]. [`scratch`] holds what
 //!   lives between them; [`nz`] packs weights for operators that want them so.
 //!
+//! Devices of one [`group`] add up their sums through HCCL, in the order of the stream.
+//!
 //! Atlas A2 and A3 compute in bf16 and INT8 and know no FP8: checkpoints in FP8 are converted on the host while loading.
 
 #![allow(rustdoc::private_intra_doc_links)]
@@ -16,6 +18,7 @@ mod driver;
 mod experts;
 mod ffn;
 mod gate;
+mod group;
 mod linear;
 mod mla;
 mod norm;

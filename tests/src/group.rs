@@ -2,8 +2,12 @@
 
 use std::thread;
 
-use engine_core::backend::{ActTensor, Backend, Element, StepError, Tensor};
+use engine_core::Error;
+use engine_core::backend::{ActTensor, Backend, Element, StepError, Tensor, Unavailable};
+use engine_core::quant::{Precision, PrecisionPolicy};
+use serde_json::{Value, json};
 
+use crate::golden::{GoldenMode, Goldens, MAX_ACCEPTANCE_ERROR, heldout, load_tiny_group};
 use crate::harness::Rng;
 
 /// Rows and columns that are summed, one after the other; one value, sizes that no vector divides, the sums of a prompt.
@@ -11,6 +15,44 @@ const SHAPES: [(usize, usize); 5] = [(1, 1), (1, 7168), (3, 257), (64, 256), (1,
 
 /// Rows past the live ones, which a sum leaves alone.
 const GUARD_ROWS: usize = 2;
+
+/// Whether sums over the devices that `open` opens are right and the tiny model on them is as good as its golden, in each of
+/// these precisions as far as its perplexity may be from that, and the figures.
+///
+/// # Errors
+/// What keeps the devices from being opened, or the model from being loaded.
+///
+/// # Panics
+/// When a device fails.
+pub fn check_group<B: Backend>(
+    open: impl Fn() -> Result<Vec<B>, Unavailable>,
+    precisions: &[(Precision, f64)],
+) -> Result<(bool, Value), Error> {
+    let ranks = open()?;
+    let (world_size, faults) = (ranks.len(), check_all_reduce(&ranks));
+    drop(ranks);
+    let (goldens, mode) = (Goldens::load(), GoldenMode::Bf16WeightsBf16);
+    let (mut passed, mut runs) = (faults.is_empty(), Vec::new());
+    for (precision, max_perplexity_error) in precisions {
+        let mut runner = load_tiny_group(open()?, &mode.model_dir(), &PrecisionPolicy::uniform(*precision))?;
+        let result = heldout(&goldens, mode, ("heldout_kjv.txt", 512), runner.as_mut());
+        let error = (result.perplexity / result.golden_perplexity - 1.0).abs();
+        let acceptance_error = (result.draft_acceptance - result.golden_draft_acceptance).abs();
+        let holds = error < *max_perplexity_error && acceptance_error < MAX_ACCEPTANCE_ERROR;
+        passed &= holds;
+        runs.push(json!({
+            "mode": mode.name(),
+            "precision": precision.to_string(),
+            "perplexity": result.perplexity,
+            "golden_perplexity": result.golden_perplexity,
+            "max_error": max_perplexity_error,
+            "draft_acceptance": result.draft_acceptance,
+            "golden_draft_acceptance": result.golden_draft_acceptance,
+            "holds": holds,
+        }));
+    }
+    Ok((passed, json!({ "check": "group", "world_size": world_size, "all_reduce_faults": faults, "runs": runs })))
+}
 
 /// Sums random values over the ranks of a group, each on a thread of its own, and returns what was wrong: nothing, on a
 /// backend whose [`all_reduce`](Backend::all_reduce) is right.

@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod emulated;
+#[path = "emulated/groups.rs"]
+mod groups;
 
 use conformance::harness::not_run;
 use emulated::{Emulator, Machine};
@@ -14,7 +16,7 @@ use emulated::{Emulator, Machine};
 /// The names under which CANN's libraries are looked up.
 const CANN: Emulator = Emulator {
     file: "libascend_emulator.so",
-    libraries: &["libascendcl.so", "libnnopbase.so", "libopapi.so"],
+    libraries: &["libascendcl.so", "libnnopbase.so", "libopapi.so", "libhccl.so"],
     device: "ascend",
     prefix: "ASCEND_EMULATOR",
     failed_launch: "507015",
@@ -162,4 +164,49 @@ fn a_failed_operator_loses_the_device() {
 #[test]
 fn a_lost_device_is_a_typed_error_wherever_it_happens() {
     CANN.loses_the_device(&[1, 3, 10, 50, 300, 1500, 3000, 5000]);
+}
+
+#[test]
+fn two_devices_run_models_together() {
+    CANN.runs_models_on_two_devices(("PRODUCT", "a2"));
+}
+
+/// `launch:N` takes away the device whose operator that is; the other one waits for it, or comes to wait.
+#[test]
+fn a_device_that_fails_does_not_leave_the_other_waiting() {
+    CANN.ends_when_a_device_of_two_fails(&[
+        ("launch:100", "device lost"),
+        ("launch:600", "device lost"),
+        ("launch:1100", "device lost"),
+        ("collective:30", "HcclAllReduce answered 4: internal error"),
+        ("sum:20", "a sum that was queued before answered 21: error cqe"),
+        ("sum:60", "a sum that was queued before answered 21: error cqe"),
+    ]);
+}
+
+#[test]
+fn why_there_is_no_group_is_told() {
+    let generate = ["ascend", "generate", "2"];
+    let expect = |machine: &Machine, variable, words: &[&str]| {
+        CANN.check_pair(machine, &generate, variable).expect(4, words);
+    };
+    let bare = CANN.installed();
+    std::fs::remove_file(bare.folder().join("libhccl.so")).unwrap();
+    expect(&bare, ("PRODUCT", "a2"), &["ascend:0,1", "no HCCL: libhccl.so cannot be loaded", "set_env.sh"]);
+    for function in ["HcclAllReduce", "aclrtStreamAbort"] {
+        expect(&CANN.without(&[function]), ("PRODUCT", "a2"), &["this CANN lacks", function, "9.0"]);
+    }
+    let installed = CANN.installed();
+    expect(
+        &installed,
+        ("FAULT", "group:1"),
+        &["makes no communicators: HcclCommInitAll answered 4", "injected: group 1"],
+    );
+    // Those that are tried when the group is made: a sum on each of two devices, small and large.
+    expect(&installed, ("FAULT", "collective:2"), &["does not sum 64 values", "HcclAllReduce answered 4"]);
+    expect(&installed, ("FAULT", "sum:2"), &["does not sum 1048576 values", "answered 21: error cqe"]);
+    installed.check(&generate, &[]).expect(4, &["1 device"]);
+    // Alone, a device needs no library.
+    bare.check(&["ascend", "generate"], &[]).expect(0, &["\"text\":\""]);
+    CANN.without(&["aclrtStreamAbort"]).check(&["ascend", "generate"], &[]).expect(0, &["\"text\":\""]);
 }

@@ -8,6 +8,8 @@
 mod emulated;
 #[path = "emulated/groups.rs"]
 mod groups;
+#[path = "emulated/nccl.rs"]
+mod nccl;
 
 use std::fs;
 use std::process::Command;
@@ -216,7 +218,8 @@ fn the_emulator_is_the_driver_that_was_loaded() {
 
 #[test]
 fn two_devices_run_models_together() {
-    CUDA.runs_models_on_two_devices("sm_90");
+    CUDA.runs_models_on_two_devices(("PROFILE", "sm_90"));
+    CUDA.captures_on_two_devices("sm_90");
 }
 
 #[test]

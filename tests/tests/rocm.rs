@@ -10,6 +10,8 @@
 mod emulated;
 #[path = "emulated/groups.rs"]
 mod groups;
+#[path = "emulated/nccl.rs"]
+mod nccl;
 
 use std::path::Path;
 
@@ -194,7 +196,8 @@ fn what_the_emulator_does_not_understand_it_refuses() {
 
 #[test]
 fn two_devices_run_models_together() {
-    HIP.runs_models_on_two_devices("gfx950");
+    HIP.runs_models_on_two_devices(("PROFILE", "gfx950"));
+    HIP.captures_on_two_devices("gfx950");
 }
 
 #[test]

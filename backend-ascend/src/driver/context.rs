@@ -12,6 +12,7 @@ use super::{AscendError, report_drop};
 pub(crate) struct Context {
     libraries: Libraries,
     handle: aclrtContext,
+    ordinal: u32,
     counts: Counts,
 }
 
@@ -46,11 +47,16 @@ impl Context {
         // SAFETY: the result goes to a pointer that outlives the call; a number that is no device's is refused.
         let status = unsafe { (libraries.acl.aclrtCreateContext)(&raw mut handle, ordinal as i32) };
         libraries.check("aclrtCreateContext", status)?;
-        Ok(Self { libraries, handle, counts: Counts::default() })
+        Ok(Self { libraries, handle, ordinal, counts: Counts::default() })
     }
 
     pub(crate) fn libraries(&self) -> &Libraries {
         &self.libraries
+    }
+
+    /// Its device's number.
+    pub(super) fn ordinal(&self) -> u32 {
+        self.ordinal
     }
 
     pub(super) fn counts(&self) -> &Counts {

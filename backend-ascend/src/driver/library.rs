@@ -5,12 +5,17 @@ use std::ffi::CStr;
 use libloading::Library;
 
 use super::AscendError;
+use super::sys::acl_later::AclLater;
 use super::sys::acl_rt::AclRt;
+use super::sys::hccl::Hccl;
 use super::sys::nnopbase::NnOpBase;
 use super::sys::opapi::OpApi;
+use super::sys::types::{aclError, aclrtStream};
 
 /// Names of the runtime: the newer one first.
 const RUNTIME: [&str; 2] = ["libacl_rt.so", "libascendcl.so"];
+/// Sums over devices, for those who ask for them.
+const COLLECTIVES: [&str; 1] = ["libhccl.so"];
 const DESCRIPTORS: [&str; 1] = ["libnnopbase.so"];
 /// Operators live in three libraries from CANN 9 on, and in one before.
 const OPERATORS: [&str; 4] = ["libopapi_math.so", "libopapi_nn.so", "libopapi_transformer.so", "libopapi.so"];
@@ -32,6 +37,7 @@ pub(crate) enum Absence {
 /// CANN's libraries, with every function that they have and we call.
 pub(crate) struct Libraries {
     pub(super) acl: AclRt,
+    later: AclLater,
     pub(super) base: NnOpBase,
     pub(super) operators: Vec<OpApi>,
 }
@@ -41,6 +47,9 @@ impl std::fmt::Debug for Libraries {
         f.debug_struct("Libraries").field("operators", &self.operators.len()).finish_non_exhaustive()
     }
 }
+
+/// `aclrtStreamAbort`.
+pub(super) type StreamAbort = unsafe extern "C" fn(aclrtStream) -> aclError;
 
 /// Operators that this crate calls, each by the names of its two functions.
 macro_rules! operators {
@@ -114,16 +123,19 @@ operators! {
 impl Libraries {
     /// Opens the libraries and initialises the runtime. Can be repeated.
     pub(crate) fn open() -> Result<Self, Absence> {
-        let acl = first(&RUNTIME, |library| {
+        let (acl, later) = first(&RUNTIME, |open| {
             // SAFETY: the declarations are those of this library (`bindings/acl_rt.h`).
-            unsafe { AclRt::from_library(library) }
+            let acl = unsafe { AclRt::from_library(open()?) }?;
+            // SAFETY: as above (`bindings/acl_later.h`).
+            let later = unsafe { AclLater::from_library(open()?) }?;
+            Ok((acl, later))
         })?;
-        let base = first(&DESCRIPTORS, |library| {
+        let base = first(&DESCRIPTORS, |open| {
             // SAFETY: as above (`bindings/nnopbase.h`).
-            unsafe { NnOpBase::from_library(library) }
+            unsafe { NnOpBase::from_library(open()?) }
         })?;
         let mut operators = Vec::new();
-        for library in OPERATORS.into_iter().filter_map(load) {
+        for library in OPERATORS.into_iter().filter_map(|name| load(name).ok()) {
             // SAFETY: as above (`bindings/opapi.h`).
             let loaded = unsafe { OpApi::from_library(library) };
             operators.push(loaded.map_err(|error| Absence::Function(words(&error)))?);
@@ -131,7 +143,7 @@ impl Libraries {
         if operators.is_empty() {
             return Err(Absence::Library(&OPERATORS));
         }
-        let libraries = Self { acl, base, operators };
+        let libraries = Self { acl, later, base, operators };
         // SAFETY: without a configuration file.
         let status = unsafe { (libraries.acl.aclInit)(std::ptr::null()) };
         match libraries.check("aclInit", status) {
@@ -156,6 +168,11 @@ impl Libraries {
             unsafe { CStr::from_ptr(text) }.to_string_lossy().trim().to_owned()
         };
         AscendError { function, status, message }
+    }
+
+    /// What ends the work of a stream.
+    pub(super) fn stream_abort(&self) -> Result<StreamAbort, Absence> {
+        self.later.aclrtStreamAbort.as_ref().copied().map_err(|error| Absence::Function(words(error)))
     }
 
     /// The product's name, `Ascend910B1` for instance; empty where the runtime does not know.
@@ -185,14 +202,22 @@ fn words(error: &libloading::Error) -> String {
     format!("{error}{}", reason.unwrap_or_default())
 }
 
-/// The first library of these names that has every function.
+/// HCCL.
+pub(super) fn collectives() -> Result<Hccl, Absence> {
+    first(&COLLECTIVES, |open| {
+        // SAFETY: the declarations are those of this library (`bindings/hccl.h`).
+        unsafe { Hccl::from_library(open()?) }
+    })
+}
+
+/// What the first library of these names has that has all of it. `functions` is given what opens the library.
 fn first<T>(
     names: &'static [&'static str],
-    functions: impl Fn(Library) -> Result<T, libloading::Error>,
+    functions: impl Fn(&dyn Fn() -> Result<Library, libloading::Error>) -> Result<T, libloading::Error>,
 ) -> Result<T, Absence> {
     let mut absence = Absence::Library(names);
-    for library in names.iter().filter_map(|name| load(name)) {
-        match functions(library) {
+    for name in names.iter().filter(|name| load(name).is_ok()) {
+        match functions(&|| load(name)) {
             Ok(found) => return Ok(found),
             Err(error) => absence = Absence::Function(words(&error)),
         }
@@ -200,18 +225,20 @@ fn first<T>(
     Err(absence)
 }
 
-/// Loads a library for the rest of the process: CANN's own are not made to be unloaded.
-#[cfg(target_os = "linux")]
-fn load(name: &str) -> Option<Library> {
-    use libloading::os::unix;
-    /// `RTLD_NODELETE` of Linux.
-    const NO_DELETE: std::ffi::c_int = 0x1000;
-    // SAFETY: runs the initialisers of a library of CANN, which are made to run in any process.
-    unsafe { unix::Library::open(Some(name), unix::RTLD_LAZY | unix::RTLD_LOCAL | NO_DELETE) }.ok().map(Library::from)
-}
-
-/// CANN is there for Linux only.
-#[cfg(not(target_os = "linux"))]
-fn load(_: &str) -> Option<Library> {
-    None
+/// Loads a library for the rest of the process: CANN's own are not made to be unloaded. They are there for Linux only, and
+/// are not found elsewhere.
+fn load(name: &str) -> Result<Library, libloading::Error> {
+    #[cfg(target_os = "linux")]
+    {
+        use libloading::os::unix;
+        /// `RTLD_NODELETE` of Linux.
+        const NO_DELETE: std::ffi::c_int = 0x1000;
+        // SAFETY: runs the initialisers of a library of CANN, which are made to run in any process.
+        unsafe { unix::Library::open(Some(name), unix::RTLD_LAZY | unix::RTLD_LOCAL | NO_DELETE) }.map(Library::from)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = name;
+        Err(libloading::Error::DlOpenUnknown)
+    }
 }

@@ -1,6 +1,7 @@
 //! Calls of CANN's libraries, each behind a safe function; all `unsafe` of the crate.
 //!
 //! * [`library`]: opens the libraries and says what is missing. Nothing else in here can be called without them.
+//! * [`communicator`]: sums over devices.
 //! * [`context`], [`memory`], [`stream`]: owners of what the runtime hands out. Each gives it back when dropped, and holds
 //!   what it depends on. Device memory is freed after everything queued on the device.
 //! * [`descriptor`]: what an operator takes: tensors, lists, arrays, scalars; alive until the operator is queued.
@@ -9,6 +10,7 @@
 
 mod arguments;
 mod calls;
+mod communicator;
 mod context;
 mod descriptor;
 mod library;
@@ -17,6 +19,7 @@ mod ops;
 mod stream;
 mod sys;
 
+pub(crate) use communicator::Communicator;
 pub use context::AscendCounts;
 pub(crate) use context::Context;
 pub(crate) use descriptor::{DataType, View};
@@ -42,6 +45,11 @@ impl AscendError {
     /// True where memory ran out and nothing else is wrong.
     pub(crate) fn is_out_of_memory(&self) -> bool {
         OUT_OF_MEMORY.contains(&self.status)
+    }
+
+    /// True where it is the group of devices that cannot go on.
+    pub(crate) fn is_collective(&self) -> bool {
+        self.function.starts_with("Hccl") || self.function == communicator::EARLIER_SUM
     }
 
     /// True where the machine has no device.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::calls::{Calls, Lookup};
+use super::communicator::Communicator;
 use super::context::Context;
 use super::descriptor::Descriptors;
 use super::memory::{Allocation, Pinned};
@@ -17,6 +18,53 @@ const STAGING_BYTES: usize = 1 << 20;
 /// The second function of every operator.
 pub(super) type Run = unsafe extern "C" fn(*mut std::ffi::c_void, u64, *mut aclOpExecutor, aclrtStream) -> aclnnStatus;
 
+/// A stream as the runtime knows it. Destroyed when dropped.
+#[derive(Debug)]
+pub(super) struct Handle {
+    raw: aclrtStream,
+    context: Arc<Context>,
+}
+
+// SAFETY: the runtime lets any thread use a stream whose context it has bound. Work is queued by whoever has the [`Stream`],
+// one at a time; aborting is meant for the others.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Handle {
+    fn new(context: &Arc<Context>) -> Result<Self, AscendError> {
+        context.bind()?;
+        let mut raw = ptr::null_mut();
+        // SAFETY: the result goes to a pointer that outlives the call.
+        let status = unsafe { (context.libraries().acl.aclrtCreateStream)(&raw mut raw) };
+        context.libraries().check("aclrtCreateStream", status)?;
+        Ok(Self { raw, context: context.clone() })
+    }
+
+    pub(super) fn raw(&self) -> aclrtStream {
+        self.raw
+    }
+
+    /// Ends what runs and discards what is queued, from any thread; whoever waits comes back.
+    pub(super) fn abort(&self) -> Result<(), AscendError> {
+        // Groups are made where the function is there only.
+        let Ok(abort) = self.context.libraries().stream_abort() else { return Ok(()) };
+        self.context.bind()?;
+        // SAFETY: the stream is alive as long as `self`.
+        let status = unsafe { abort(self.raw) };
+        self.context.libraries().check("aclrtStreamAbort", status)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        report_drop(self.context.bind());
+        // SAFETY: `new` created it and nothing has destroyed it; its work is done, or was discarded.
+        let status = unsafe { (self.context.libraries().acl.aclrtDestroyStream)(self.raw) };
+        report_drop(self.context.libraries().check("aclrtDestroyStream", status));
+    }
+}
+
 /// An ordered queue of work. Destroyed when dropped, after its work.
 #[derive(Debug)]
 pub(crate) struct Stream {
@@ -28,22 +76,33 @@ pub(crate) struct Stream {
     /// Bytes of `staging` that queued copies may still read.
     num_staged: usize,
     num_operators: u64,
-    handle: aclrtStream,
+    handle: Arc<Handle>,
+    /// Ended after the work that needs it.
+    communicator: Option<Arc<Communicator>>,
     pub(super) context: Arc<Context>,
 }
 
-// SAFETY: the runtime lets any thread use a stream whose context it has bound, one at a time.
+// SAFETY: the runtime lets any thread use a stream whose context it has bound, one at a time; so with executors.
 unsafe impl Send for Stream {}
 
 impl Stream {
-    pub(crate) fn new(context: &Arc<Context>) -> Result<Self, AscendError> {
+    /// With a communicator, it can sum over the ranks of a group.
+    pub(crate) fn new(context: &Arc<Context>, communicator: Option<&Arc<Communicator>>) -> Result<Self, AscendError> {
         let staging = Pinned::new(context, STAGING_BYTES)?;
-        let mut handle = ptr::null_mut();
-        // SAFETY: the result goes to a pointer that outlives the call.
-        let status = unsafe { (context.libraries().acl.aclrtCreateStream)(&raw mut handle) };
-        context.libraries().check("aclrtCreateStream", status)?;
-        let (calls, context) = (Calls::default(), context.clone());
-        Ok(Self { calls, workspace: None, staging, num_staged: 0, num_operators: 0, handle, context })
+        let handle = Arc::new(Handle::new(context)?);
+        if let Some(communicator) = communicator {
+            communicator.register(&handle);
+        }
+        Ok(Self {
+            calls: Calls::default(),
+            workspace: None,
+            staging,
+            num_staged: 0,
+            num_operators: 0,
+            handle,
+            communicator: communicator.cloned(),
+            context: context.clone(),
+        })
     }
 
     /// Operators queued so far.
@@ -71,7 +130,7 @@ impl Stream {
             let copy = self.context.libraries().acl.aclrtMemcpyAsync;
             // SAFETY: `piece.len()` bytes lie at `address` in live device memory (checked by `range`) and in pinned
             // memory, which is not written again before a wait.
-            let status = unsafe { copy(address, piece.len(), from, piece.len(), kind, self.handle) };
+            let status = unsafe { copy(address, piece.len(), from, piece.len(), kind, self.handle.raw) };
             self.context.libraries().check("aclrtMemcpyAsync", status)?;
             offset += piece.len();
         }
@@ -95,7 +154,7 @@ impl Stream {
             let copy = self.context.libraries().acl.aclrtMemcpyAsync;
             // SAFETY: `piece.len()` bytes lie at `address` in live device memory (checked by `range`) and in pinned
             // memory, where nobody looks before the wait in the next line is over.
-            let status = unsafe { copy(to, piece.len(), address, piece.len(), kind, self.handle) };
+            let status = unsafe { copy(to, piece.len(), address, piece.len(), kind, self.handle.raw) };
             self.context.libraries().check("aclrtMemcpyAsync", status)?;
             self.synchronize()?;
             piece.copy_from_slice(&self.staging.bytes()[first..][..piece.len()]);
@@ -108,10 +167,21 @@ impl Stream {
     pub(crate) fn synchronize(&mut self) -> Result<(), AscendError> {
         self.context.bind()?;
         // SAFETY: the handle is alive as long as `self`.
-        let status = unsafe { (self.context.libraries().acl.aclrtSynchronizeStream)(self.handle) };
+        let status = unsafe { (self.context.libraries().acl.aclrtSynchronizeStream)(self.handle.raw) };
         self.context.libraries().check("aclrtSynchronizeStream", status)?;
         self.num_staged = 0;
-        Ok(())
+        self.communicator.as_ref().map_or(Ok(()), |communicator| communicator.check_sums())
+    }
+
+    /// Queues a sum over all ranks of the first `count` bf16 values of `x`, which replaces them. Alone, there is nothing to
+    /// add.
+    ///
+    /// # Panics
+    /// If `x` has fewer.
+    pub(crate) fn all_reduce(&mut self, x: &Allocation, count: usize) -> Result<(), AscendError> {
+        let address = x.range(0, count * size_of::<half::bf16>());
+        let Some(communicator) = self.communicator.as_ref().filter(|_| count > 0) else { return Ok(()) };
+        communicator.all_reduce(&self.handle, address, count)
     }
 
     /// Begins the key of a call.
@@ -176,7 +246,7 @@ impl Stream {
         let workspace = self.workspace(workspace_bytes as usize)?;
         // SAFETY: `run` belongs to the operator that planned (`ops` names both in one line). The workspace is as large as
         // it asked for and lives until the stream has passed the operator; so do the tensors it names.
-        let status = unsafe { run(workspace, workspace_bytes, executor, self.handle) };
+        let status = unsafe { run(workspace, workspace_bytes, executor, self.handle.raw) };
         self.context.libraries().check(function, status)?;
         self.num_operators += 1;
         self.context.counts().operators.fetch_add(1, Ordering::Relaxed);
@@ -204,10 +274,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         report_drop(self.context.bind());
         // SAFETY: the handle is alive as long as `self`.
-        let status = unsafe { (self.context.libraries().acl.aclrtSynchronizeStream)(self.handle) };
+        let status = unsafe { (self.context.libraries().acl.aclrtSynchronizeStream)(self.handle.raw) };
         report_drop(self.context.libraries().check("aclrtSynchronizeStream", status));
-        // SAFETY: `new` created it and nothing has destroyed it; its work is done.
-        let status = unsafe { (self.context.libraries().acl.aclrtDestroyStream)(self.handle) };
-        report_drop(self.context.libraries().check("aclrtDestroyStream", status));
     }
 }

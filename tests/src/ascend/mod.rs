@@ -15,7 +15,8 @@ use engine_core::quant::{Precision, PrecisionPolicy, QuantisedInputs};
 use engine_core::reference::{ActivationRounding, Numerics};
 use serde_json::json;
 
-use crate::golden::{GoldenMode, Goldens, argmax_agreement, heldout, load_tiny};
+use crate::golden::{GoldenMode, Goldens, MAX_PERPLEXITY_ERROR, argmax_agreement, heldout, load_tiny};
+use crate::group::check_group;
 use crate::harness::{DeclaredUnsupported, NO_FP8_CACHE, NO_TOP_LOGITS, Profile};
 
 /// The text whose perplexity is compared, and the length of its windows.
@@ -63,6 +64,9 @@ struct Run {
     min_agreement: f64,
 }
 
+/// How far the perplexity of INT8 may be from that of bf16.
+const MAX_INT8_ERROR: f64 = 1.5e-2;
+
 /// bf16 keeps to the bounds of all devices (docs/numerics.md). INT8 is a coarser format: its perplexity may be 1.5 % from
 /// that of bf16, and its argmaxes are stated, not judged.
 const RUNS: [Run; 3] = [
@@ -71,7 +75,7 @@ const RUNS: [Run; 3] = [
         checkpoint: GoldenMode::Bf16WeightsBf16,
         precision: Precision::Auto,
         golden: GoldenMode::Bf16WeightsBf16,
-        max_perplexity_error: 5e-3,
+        max_perplexity_error: MAX_PERPLEXITY_ERROR,
         min_agreement: 0.97,
     },
     Run {
@@ -79,7 +83,7 @@ const RUNS: [Run; 3] = [
         checkpoint: GoldenMode::Fp8WeightsF32,
         precision: Precision::Auto,
         golden: GoldenMode::Fp8WeightsF32,
-        max_perplexity_error: 5e-3,
+        max_perplexity_error: MAX_PERPLEXITY_ERROR,
         min_agreement: 0.97,
     },
     Run {
@@ -87,7 +91,7 @@ const RUNS: [Run; 3] = [
         checkpoint: GoldenMode::Bf16WeightsBf16,
         precision: Precision::Int8,
         golden: GoldenMode::Bf16WeightsBf16,
-        max_perplexity_error: 1.5e-2,
+        max_perplexity_error: MAX_INT8_ERROR,
         min_agreement: 0.0,
     },
 ];
@@ -122,4 +126,16 @@ pub fn goldens(ordinal: u32) -> Result<(bool, serde_json::Value), Error> {
         }));
     }
     Ok((passed, json!({ "check": "goldens", "runs": runs })))
+}
+
+/// Several NPUs that run the tiny model together in bf16 and INT8: whether all is right, and the figures.
+///
+/// # Errors
+/// As [`check_group`].
+///
+/// # Panics
+/// When an NPU fails.
+pub fn group(ordinals: &[u32]) -> Result<(bool, serde_json::Value), Error> {
+    let precisions = [(Precision::Auto, MAX_PERPLEXITY_ERROR), (Precision::Int8, MAX_INT8_ERROR)];
+    check_group(|| AscendBackend::open_group(ordinals), &precisions)
 }

@@ -85,6 +85,10 @@ fn main() -> ExitCode {
         [device, "goldens", weights @ ("bf16" | "fp8")] => on_gpu!(device, goldens(&[weights])),
         [device, "generate"] => generate(device, "1"),
         [device, "generate", world_size] => generate(device, world_size),
+        #[cfg(feature = "ascend")]
+        [device, "group", world_size] if device.starts_with("ascend") => {
+            report_group(ascend::group(&ordinals(ordinal(device), world_size)))
+        }
         [device, "group", world_size] => on_gpu!(device, group(world_size)),
         #[cfg(feature = "ascend")]
         [device, "operators"] => on_ascend(device, "operators", ascend::operators),
@@ -213,7 +217,11 @@ fn ordinals(first: u32, world_size: &str) -> Vec<u32> {
 }
 
 fn group<V: Vendor>(ordinal: u32, world_size: &str) -> Answer {
-    match gpu::group::<V>(&ordinals(ordinal, world_size)) {
+    report_group(gpu::group::<V>(&ordinals(ordinal, world_size)))
+}
+
+fn report_group(outcome: Result<(bool, serde_json::Value), bathysphere::Error>) -> Answer {
+    match outcome {
         Ok((passed, report)) => (if passed { 0 } else { FAILED }, report),
         Err(error) => (UNAVAILABLE, json!({ "check": "group", "error": error.to_string() })),
     }

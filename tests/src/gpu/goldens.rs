@@ -7,11 +7,9 @@ use gpu_common::GpuOptions;
 use serde_json::{Value, json};
 
 use super::Vendor;
-use crate::golden::{GoldenMode, Goldens, argmax_agreement, heldout, load_tiny};
-
-/// How far perplexity, and the share of accepted drafts, may be from the golden in modes that round (docs/numerics.md).
-pub(super) const MAX_PERPLEXITY_ERROR: f64 = 5e-3;
-pub(super) const MAX_ACCEPTANCE_ERROR: f64 = 0.02;
+use crate::golden::{
+    GoldenMode, Goldens, MAX_ACCEPTANCE_ERROR, MAX_PERPLEXITY_ERROR, argmax_agreement, heldout, load_tiny,
+};
 
 /// Whether all bounds held, and the figures, for checkpoints of the given weights: `bf16`, `fp8`.
 ///

@@ -1,15 +1,17 @@
 //! Checks of a GPU backend that any vendor's runtime, real or emulated, runs: `device-check cuda:0 …`, `rocm:0 …`.
 
 mod goldens;
-mod group;
 
 pub use goldens::goldens;
-pub use group::group;
 
+use engine_core::Error;
 use engine_core::backend::{Backend, Unavailable};
+use engine_core::quant::Precision;
 use engine_core::reference::{ActivationRounding, Numerics};
 use gpu_common::{CollectiveLibrary, GpuBackend, GpuOptions, GpuRuntime};
 
+use crate::golden::MAX_PERPLEXITY_ERROR;
+use crate::group::check_group;
 use crate::harness::Profile;
 
 /// A vendor's crate, as far as checks need it.
@@ -96,6 +98,17 @@ impl Vendor for Rocm {
         let options = backend_rocm::RocmOptions { library: Self::library(), ..Default::default() };
         backend_rocm::open_group(ordinals, &options)
     }
+}
+
+/// Several GPUs that run the tiny model together: whether all is right, and the figures.
+///
+/// # Errors
+/// As [`check_group`].
+///
+/// # Panics
+/// When a GPU fails.
+pub fn group<V: Vendor>(ordinals: &[u32]) -> Result<(bool, serde_json::Value), Error> {
+    check_group(|| V::open_group(ordinals), &[(Precision::Auto, MAX_PERPLEXITY_ERROR)])
 }
 
 /// What a backend rounds: activations and the cache to bf16, and inputs of linears as it says.

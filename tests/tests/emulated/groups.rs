@@ -4,20 +4,17 @@ use crate::emulated::{Emulator, Machine, Outcome};
 
 impl Emulator {
     /// Runs a check on two devices with one more choice of the emulator, without its prefix.
-    fn check_pair(&self, machine: &Machine, words: &[&str], (name, value): (&str, &str)) -> Outcome {
+    pub(crate) fn check_pair(&self, machine: &Machine, words: &[&str], (name, value): (&str, &str)) -> Outcome {
         let variables = [(format!("{}_DEVICES", self.prefix), "2"), (format!("{}_{name}", self.prefix), value)];
         let variables = variables.each_ref().map(|(name, value)| (name.as_str(), *value));
         machine.check(words, &variables)
     }
 
-    /// Sums, the model's perplexity, and captured steps against launched ones.
-    pub(crate) fn runs_models_on_two_devices(&self, profile: &str) {
-        let outcome = self.check_pair(&self.installed(), &[self.device, "group", "2"], ("PROFILE", profile));
+    /// Sums, and the model's perplexity, on two devices of one more choice of the emulator.
+    pub(crate) fn runs_models_on_two_devices(&self, choice: (&str, &str)) {
+        let outcome = self.check_pair(&self.installed(), &[self.device, "group", "2"], choice);
         println!("{}", outcome.text);
         outcome.expect(0, &["\"all_reduce_faults\":[]", "bf16w_bf16"]);
-        let outcome = self.check_pair(&self.installed(), &[self.device, "capture", "2"], ("PROFILE", profile));
-        println!("{}", outcome.text);
-        outcome.expect(0, &["\"steady_step\":{\"launches\":0,", "\"replays\":1}", "\"host_allocations\":0"]);
     }
 
     /// A failure on one device ends the generation on both, with an error that is fatal; nothing hangs or leaks.
@@ -31,35 +28,5 @@ impl Emulator {
                 assert!(!outcome.text.contains(trouble), "{fault}: {}", outcome.text);
             }
         }
-    }
-
-    /// Groups that cannot be made: why, in the words of the library called `name`.
-    pub(crate) fn tells_why_there_is_no_group(&self, name: &str) {
-        let generate = [self.device, "generate", "2"];
-        let expect = |machine: &Machine, variable, words: &[&str]| {
-            self.check_pair(machine, &generate, variable).expect(4, words);
-        };
-        let library = self.libraries[1];
-        let bare = self.installed();
-        std::fs::remove_file(bare.folder().join(library)).unwrap();
-        let two = &format!("{}:0,1", self.device);
-        expect(&bare, ("PATIENCE", "60"), &[two, &format!("no {name}: none of {library}"), "install", "2.10"]);
-        let old = format!("{name} is version 2.8, needed is 2.10");
-        expect(&self.installed(), ("NCCL", "2804"), &[two, &old]);
-        let lacking = format!("{name} has no function ncclCommAbort");
-        expect(&self.without(&["ncclCommAbort"]), ("NCCL", "22100"), &[&lacking]);
-        let installed = self.installed();
-        expect(&installed, ("FAULT", "group:1"), &["makes no communicators: ncclCommInitAll answered 2", "NCCL_DEBUG"]);
-        // Those that are tried when the group is made: a sum on each of two devices, small and large.
-        expect(&installed, ("FAULT", "collective:2"), &["does not sum 64 values: ncclAllReduce answered 2"]);
-        expect(
-            &installed,
-            ("FAULT", "sum:2"),
-            &["does not sum 1048576 values: a sum that was queued before answered 6"],
-        );
-        let beyond = installed.check(&[self.device, "generate", "2"], &[]);
-        beyond.expect(4, &["1 device"]);
-        // Alone, a device needs no library.
-        bare.check(&[self.device, "generate"], &[]).expect(0, &["\"text\":\""]);
     }
 }

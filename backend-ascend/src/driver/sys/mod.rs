@@ -13,7 +13,9 @@
     reason = "generated"
 )]
 
+pub(super) mod acl_later;
 pub(super) mod acl_rt;
+pub(super) mod hccl;
 pub(super) mod nnopbase;
 pub(super) mod opapi;
 pub(super) mod types;

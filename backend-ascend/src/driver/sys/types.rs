@@ -2,8 +2,10 @@
 
 pub type aclError = ::std::os::raw::c_int;
 pub type aclnnStatus = i32;
+pub type HcclResult = ::std::os::raw::c_int;
 pub type aclrtContext = *mut ::std::os::raw::c_void;
 pub type aclrtStream = *mut ::std::os::raw::c_void;
+pub type HcclComm = *mut ::std::os::raw::c_void;
 impl aclDataType {
     pub const ACL_FLOAT: aclDataType = aclDataType(0);
     pub const ACL_INT8: aclDataType = aclDataType(2);
@@ -41,6 +43,18 @@ impl aclrtMemcpyKind {
 #[repr(transparent)]
 #[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
 pub struct aclrtMemcpyKind(pub ::std::os::raw::c_uint);
+impl HcclDataType {
+    pub const HCCL_DATA_TYPE_BFP16: HcclDataType = HcclDataType(11);
+}
+#[repr(transparent)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub struct HcclDataType(pub ::std::os::raw::c_uint);
+impl HcclReduceOp {
+    pub const HCCL_REDUCE_SUM: HcclReduceOp = HcclReduceOp(0);
+}
+#[repr(transparent)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub struct HcclReduceOp(pub ::std::os::raw::c_uint);
 #[repr(C)]
 #[derive(Debug)]
 pub struct aclTensor {
