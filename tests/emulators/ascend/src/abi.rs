@@ -15,6 +15,14 @@ pub(crate) mod status {
     pub(crate) const TASK_TIMEOUT: Status = 107_020;
     /// A wait for a stream whose work was aborted meanwhile.
     pub(crate) const STREAM_ABORT: Status = 107_023;
+    pub(crate) const CAPTURE_DEPENDENCY: Status = 107_024;
+    pub(crate) const STREAM_CAPTURED: Status = 107_027;
+    pub(crate) const STREAM_NOT_CAPTURED: Status = 107_029;
+    pub(crate) const CAPTURE_MODE_NOT_SUPPORT: Status = 107_030;
+    pub(crate) const TASK_GROUP_STATUS: Status = 107_033;
+    pub(crate) const STREAM_CAPTURE_UNMATCHED: Status = 107_036;
+    pub(crate) const MODEL_RUNNING: Status = 107_037;
+    pub(crate) const STREAM_CAPTURE_WRONG_THREAD: Status = 107_038;
     pub(crate) const MEMORY_ALLOCATION: Status = 207_001;
     pub(crate) const NO_DEVICE: Status = 207_004;
     /// An operator was given null for what it needs.
@@ -25,6 +33,8 @@ pub(crate) mod status {
     pub(crate) const TILING: Status = 561_002;
     /// An executor that does not exist, or not any more.
     pub(crate) const NULL_EXECUTOR: Status = 561_103;
+    pub(crate) const TASK_TYPE_NOT_SUPPORT: Status = 507_009;
+    pub(crate) const STREAM_CAPTURE_INVALIDATED: Status = 507_903;
     pub(crate) const LOST_HEARTBEAT: Status = 507_010;
     pub(crate) const AICORE_EXCEPTION: Status = 507_015;
 }
@@ -48,3 +58,6 @@ pub(crate) const FORMAT_NZ: i32 = 29;
 
 /// `aclrtMemAttr`: device memory.
 pub(crate) const HBM_MEM: u32 = 1;
+
+/// `ACL_EVENT_EXTERNAL`: orders a graph behind its updates.
+pub(crate) const EVENT_EXTERNAL: u32 = 0x20;

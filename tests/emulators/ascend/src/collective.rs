@@ -171,7 +171,7 @@ impl Machine {
         let outside = |failure: Failure| Failure::new(hccl::PARA, failure.message);
         self.check_sum(&call).map_err(outside)?;
         self.check_thread(communicator)?;
-        self.context()?.stream(stream)?.queue.push_back(Op::Collective(Collective { communicator, call }));
+        self.context()?.stream(stream)?.push(Op::Collective(Collective { communicator, call }))?;
         self.has_news = true;
         Ok(())
     }

@@ -8,6 +8,7 @@
 //! * [`machine`]: devices, contexts, and who owns what.
 //! * [`stream`]: work is queued and runs when somebody waits for it.
 //! * [`collective`]: sums over devices: communicators, and when all their ranks have come.
+//! * [`capture`]: work that is recorded, replayed, and updated in between.
 //! * [`tensor`]: descriptors, and views of device memory as numbers.
 //! * [`operator`]: the two-phase protocol.
 //! * [`ops`]: operators: what each accepts on Atlas A2 and A3, and its arithmetic in f32.
@@ -21,6 +22,7 @@
 
 mod abi;
 mod api;
+mod capture;
 mod collective;
 pub mod config;
 mod machine;

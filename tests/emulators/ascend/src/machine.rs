@@ -10,6 +10,7 @@ use emulator_common::fault::Injection;
 pub(crate) use emulator_common::{Failure, Outcome};
 
 use crate::abi::{Status, status};
+use crate::capture::Recordings;
 use crate::collective::Groups;
 use crate::config::Config;
 use crate::operator::Executor;
@@ -27,6 +28,9 @@ pub(crate) enum Kind {
     Descriptor,
     Executor,
     Communicator,
+    Graph,
+    TaskGroup,
+    Event,
 }
 
 /// None of CANN's statuses: a call that has to wait for what another thread has yet to ask for. The body of such a call comes
@@ -98,6 +102,7 @@ pub(crate) struct Machine {
     pub(crate) executors: BTreeMap<u64, Executor>,
     /// The executor that was planned last.
     pub(crate) last_planned: u64,
+    pub(crate) recordings: Recordings,
     pub(crate) record: Record,
     leaks: Vec<String>,
     next_handle: u64,
@@ -217,6 +222,7 @@ impl Machine {
             listed: BTreeSet::new(),
             executors: BTreeMap::new(),
             last_planned: 0,
+            recordings: Recordings::default(),
             record: Record::default(),
             leaks: Vec::new(),
             next_handle: 1,
@@ -237,6 +243,7 @@ impl Machine {
         self.descriptors.clear();
         self.listed.clear();
         self.executors.clear();
+        self.recordings = Recordings::default();
         Err(failure)
     }
 
@@ -275,6 +282,7 @@ impl Machine {
     /// Device memory of the current context.
     pub(crate) fn alloc(&mut self, num_bytes: usize) -> Outcome<u64> {
         self.context()?;
+        self.check_safe("an allocation")?;
         if num_bytes == 0 {
             return Err(Failure::new(status::PARAM_INVALID, "an allocation of 0 bytes"));
         }
@@ -294,6 +302,7 @@ impl Machine {
 
     /// Frees device memory at once: what is queued and uses it fails when it runs.
     pub(crate) fn free(&mut self, address: u64) -> Outcome<()> {
+        self.check_safe("freeing")?;
         let context = self.context()?;
         context.memory.free(address).map_err(|message| Failure::new(status::PARAM_INVALID, message))
     }
@@ -321,6 +330,7 @@ impl Machine {
             }
         }
         leaks.extend(self.descriptors.values().map(|descriptor| format!("a descriptor of {}", descriptor.kind())));
+        leaks.extend(self.recordings.leaks());
         leaks.extend(self.executors.values().map(|executor| {
             let fault = if executor.is_repeatable { "never destroyed" } else { "never queued" };
             format!("an executor of {}, {fault}", executor.name)

@@ -37,10 +37,11 @@ impl std::fmt::Debug for Executor {
 }
 
 /// A queued operator.
+#[derive(Clone)]
 pub(crate) struct Launch {
     pub(crate) name: &'static str,
     pub(crate) ranges: Vec<Range<u64>>,
-    pub(crate) work: Box<dyn FnOnce() -> Result<(), String> + Send>,
+    pub(crate) work: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
 impl std::fmt::Debug for Launch {
@@ -304,14 +305,14 @@ pub(crate) fn launch(
         poison = Some(range.clone());
         ranges.push(range);
     }
-    let work = Box::new(move || {
-        if let Some(range) = poison {
+    let work = Arc::new(move || {
+        if let Some(range) = &poison {
             // Whoever keeps something in the workspace loses it.
             emulator_common::memory::fill(range.start, 0xff, (range.end - range.start) as usize);
         }
         (planned.work)()
     });
-    machine.context()?.stream(stream)?.queue.push_back(Op::Launch(Launch { name, ranges, work }));
+    machine.context()?.stream(stream)?.push(Op::Launch(Launch { name, ranges, work }))?;
     machine.record.queued += 1;
     Ok(())
 }

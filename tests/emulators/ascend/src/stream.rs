@@ -9,12 +9,13 @@ use std::collections::VecDeque;
 use emulator_common::memory::copy;
 
 use crate::abi::status;
+use crate::capture::{Capture, Update};
 use crate::collective::Collective;
 use crate::machine::{Failure, Machine, Outcome};
 use crate::operator::Launch;
 
 /// Work of a stream.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Op {
     /// Between device memory and pinned memory of the host.
     Copy {
@@ -24,6 +25,19 @@ pub(crate) enum Op {
     },
     Launch(Launch),
     Collective(Collective),
+    /// What happens to an event.
+    Record(u64),
+    Wait(u64),
+    Reset(u64),
+    /// A graph, and its end.
+    Replay(u64),
+    Replayed(u64),
+    /// A group of a graph's tasks, and what they become.
+    Tasks(u64),
+    Update {
+        group: u64,
+        launches: Vec<Launch>,
+    },
 }
 
 /// What came of running a stream's oldest op.
@@ -43,6 +57,10 @@ pub(crate) struct Stream {
     pub(crate) is_awaited: bool,
     /// It was aborted while a thread waited, which is yet to hear of it.
     pub(crate) was_aborted: bool,
+    /// Something of it is running, which may wait for another stream.
+    pub(crate) is_running: bool,
+    pub(crate) capture: Option<Capture>,
+    pub(crate) update: Option<Update>,
 }
 
 impl Machine {
@@ -69,24 +87,35 @@ impl Machine {
         let stream = self.context()?.stream(handle)?;
         stream.is_awaited = false;
         let Some(op) = stream.queue.pop_front() else { return Ok(Progress::Idle) };
-        let outcome = match op {
-            Op::Copy { from, to, num_bytes } => self.run_copy(from, to, num_bytes),
-            Op::Launch(launch) => self.run_launch(launch),
-            Op::Collective(collective) => match self.pass(&collective) {
-                Ok(true) => Ok(()),
-                Ok(false) => {
-                    // Its time has not come.
-                    self.context()?.stream(handle)?.queue.push_front(Op::Collective(collective));
-                    let have_come = self.advance_peers(collective.communicator)?;
-                    return Ok(if have_come { Progress::Ran } else { Progress::Blocked });
-                }
-                Err(failure) => Err(failure),
-            },
-        };
-        if let Err(failure) = &outcome {
-            self.spoil(failure);
+        stream.is_running = true;
+        let outcome = self.run(op, handle);
+        match &outcome {
+            Err(failure) => self.spoil(failure),
+            Ok(_) => self.context()?.stream(handle)?.is_running = false,
         }
-        outcome.map(|()| Progress::Ran)
+        outcome
+    }
+
+    fn run(&mut self, op: Op, stream: u64) -> Outcome<Progress> {
+        match op {
+            Op::Copy { from, to, num_bytes } => self.run_copy(from, to, num_bytes)?,
+            Op::Launch(launch) => self.run_launch(&launch)?,
+            Op::Collective(collective) if !self.pass(&collective)? => {
+                // Its time has not come.
+                self.context()?.stream(stream)?.queue.push_front(Op::Collective(collective));
+                let have_come = self.advance_peers(collective.communicator)?;
+                return Ok(if have_come { Progress::Ran } else { Progress::Blocked });
+            }
+            Op::Collective(_) => {}
+            Op::Record(event) => self.set_event(event, true)?,
+            Op::Wait(event) => return self.run_wait(event, stream),
+            Op::Reset(event) => self.set_event(event, false)?,
+            Op::Replay(graph) => self.run_replay(graph, stream)?,
+            Op::Replayed(graph) => self.end_replay(graph),
+            Op::Tasks(group) => self.tasks(group).iter().try_for_each(|launch| self.run_launch(launch))?,
+            Op::Update { group, launches } => self.run_update(group, launches),
+        }
+        Ok(Progress::Ran)
     }
 
     /// Discards what is queued on a stream.
@@ -95,8 +124,10 @@ impl Machine {
         let discarded = std::mem::take(&mut stream.queue);
         stream.was_aborted = std::mem::take(&mut stream.is_awaited);
         for op in discarded {
-            if let Op::Collective(Collective { communicator, .. }) = op {
-                self.interrupt(communicator)?;
+            match op {
+                Op::Collective(Collective { communicator, .. }) => self.interrupt(communicator)?,
+                Op::Replay(graph) | Op::Replayed(graph) => self.end_replay(graph),
+                _ => {}
             }
         }
         self.has_news = true;
@@ -117,7 +148,7 @@ impl Machine {
         Ok(())
     }
 
-    fn run_launch(&mut self, launch: Launch) -> Outcome<()> {
+    fn run_launch(&mut self, launch: &Launch) -> Outcome<()> {
         let wrong = |message: String| Failure::new(status::AICORE_EXCEPTION, format!("{}: {message}", launch.name));
         if let Some(message) = self.injection.launch(launch.name) {
             return Err(wrong(message));

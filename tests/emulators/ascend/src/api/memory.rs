@@ -38,18 +38,22 @@ entries! {
     }
 
     fn aclrtMallocHost(machine, address: *mut u64, num_bytes: usize) {
+        machine.context()?;
+        machine.check_safe("an allocation of pinned memory")?;
         let allocated = machine.context()?.pinned.alloc(num_bytes.max(1));
         let allocated = allocated.ok_or_else(|| Failure::new(status::MEMORY_ALLOCATION, "the host has none left"))?;
         write(address, allocated)
     }
 
     fn aclrtFreeHost(machine, address: u64) {
+        machine.check_safe("freeing pinned memory")?;
         let pinned = &mut machine.context()?.pinned;
         pinned.free(address).map_err(|message| Failure::new(status::PARAM_INVALID, message))
     }
 
     fn aclrtMemcpy(machine, to: u64, room: usize, from: u64, num_bytes: usize, kind: u32) {
         check_copy(machine, (to, room), (from, num_bytes), kind)?;
+        machine.check_safe("a copy that is not queued")?;
         copy(from, to, num_bytes);
         Ok(())
     }
@@ -60,11 +64,11 @@ entries! {
         let range = host..host.saturating_add(num_bytes as u64);
         let context = machine.context()?;
         if context.pinned.holder(range).is_none() {
+            machine.check_safe("a copy of pageable memory")?;
             let message = "an asynchronous copy of pageable memory: take it from aclrtMallocHost";
             return Err(Failure::new(status::PARAM_INVALID, message));
         }
-        context.stream(stream)?.queue.push_back(Op::Copy { from, to, num_bytes });
-        Ok(())
+        context.stream(stream)?.push(Op::Copy { from, to, num_bytes })
     }
 }
 

@@ -3,6 +3,7 @@
 //! Each is a few lines: read what the caller points to, ask the [`Machine`](crate::machine::Machine), write the answer.
 //! Handles are numbers in pointers' clothes.
 
+pub(crate) mod capture;
 pub(crate) mod descriptor;
 pub(crate) mod hccl;
 pub(crate) mod memory;

@@ -57,6 +57,7 @@ entries! {
     }
 
     fn aclrtSynchronizeDevice(machine) {
+        machine.context()?.streams.values_mut().try_for_each(|stream| stream.check_not_captured("a wait for the device"))?;
         machine.run_all()
     }
 
@@ -68,7 +69,9 @@ entries! {
     }
 
     fn aclrtDestroyStream(machine, stream: u64) {
-        let queued = machine.context()?.stream(stream)?.queue.len();
+        let found = machine.context()?.stream(stream)?;
+        found.check_not_captured("destroying it")?;
+        let queued = found.queue.len();
         machine.context()?.streams.remove(&stream);
         if queued > 0 {
             return Err(Failure::new(status::PARAM_INVALID, format!("the stream had {queued} operations queued")));
@@ -81,7 +84,7 @@ entries! {
     }
 
     fn aclrtSynchronizeStream(machine, stream: u64) {
-        machine.context()?.stream(stream)?;
+        machine.context()?.stream(stream)?.check_not_captured("a wait")?;
         machine.run_stream(stream)
     }
 }

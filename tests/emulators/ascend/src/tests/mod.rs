@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attention;
+mod capture;
 mod collective;
 mod interface;
 mod memory;
