@@ -39,6 +39,7 @@ cat >"$work/check.cpp" <<'CHECK'
 #define BATHYSPHERE_SDK_TYPES
 #include "acl_rt.h"
 #include "acl_later.h"
+#include "capture.h"
 #include "nnopbase.h"
 #include "opapi.h"
 #include "hccl.h"

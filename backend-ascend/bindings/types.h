@@ -17,6 +17,9 @@ typedef int HcclResult;
 typedef void *aclrtContext;
 typedef void *aclrtStream;
 typedef void *HcclComm;
+typedef void *aclrtEvent;
+typedef void *aclrtTaskGrp;
+typedef void *aclmdlRI;
 
 typedef enum aclDataType {
     ACL_FLOAT = 0,
@@ -52,6 +55,9 @@ typedef enum HcclDataType {
 typedef enum HcclReduceOp {
     HCCL_REDUCE_SUM = 0,
 } HcclReduceOp;
+typedef enum aclmdlRICaptureMode {
+    ACL_MODEL_RI_CAPTURE_MODE_THREAD_LOCAL = 1,
+} aclmdlRICaptureMode;
 
 typedef struct aclTensor aclTensor;
 typedef struct aclTensorList aclTensorList;

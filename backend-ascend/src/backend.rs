@@ -1,15 +1,14 @@
 //! [`Backend`] for Ascend: unpacks tensors and hands views of them to the ops.
 
-use std::convert::Infallible;
-
 use engine_core::backend::{
     ActTensor, Backend, CacheFormat, CacheSpec, Capabilities, DType, Element, ExpertsWeights, FfnWeights, GateSpec,
     GateWeights, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, NO_TOKEN, PrepareError, Rank, Replayed, Requirement,
-    Routing, StepError, Tensor, Unavailable,
+    Routing, StepError, StepLayout, Tensor, Unavailable,
 };
 use engine_core::quant::{HostWeight, QuantisedInputs, WeightFormat};
 use half::bf16;
 
+use crate::capture::AscendGraph;
 use crate::device::{AscendBuffer, Device, Matrix};
 use crate::driver::{AscendCounts, DataType, View};
 use crate::experts::{AscendExperts, Choice};
@@ -114,7 +113,7 @@ impl Backend for AscendBackend {
     type Experts = AscendExperts;
     type Queries = AscendQueries;
     type LatentCache = AscendLatentCache;
-    type Graph = Infallible;
+    type Graph = AscendGraph;
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
@@ -156,8 +155,29 @@ impl Backend for AscendBackend {
         stream.queue.synchronize().map_err(|error| self.device.lost(&error))
     }
 
-    fn replay(&self, _: &mut AscendStream, graph: &Infallible) -> Result<Replayed, StepError> {
-        match *graph {}
+    fn captures(&self) -> bool {
+        self.device.captures
+    }
+
+    fn capture(
+        &self,
+        stream: &mut AscendStream,
+        run: &mut dyn FnMut(&mut AscendStream) -> Result<(), StepError>,
+    ) -> Result<Option<AscendGraph>, StepError> {
+        if self.captures() { stream.capture(&self.device, run).map(Some) } else { Ok(None) }
+    }
+
+    fn prepare_replay(
+        &self,
+        stream: &mut AscendStream,
+        graph: &AscendGraph,
+        layout: &StepLayout,
+    ) -> Result<(), StepError> {
+        stream.prepare_replay(&self.device, graph, layout)
+    }
+
+    fn replay(&self, stream: &mut AscendStream, graph: &AscendGraph) -> Result<Replayed, StepError> {
+        stream.replay(&self.device, graph)
     }
 
     fn prepare_embedding(&self, table: HostWeight) -> Result<AscendEmbedding, PrepareError> {

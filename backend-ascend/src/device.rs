@@ -26,6 +26,8 @@ pub(crate) struct Device {
     pub(crate) has_int8: bool,
     pub(crate) has_fused_attention: bool,
     pub(crate) fused: Fused,
+    /// True where steps can be recorded: there are the functions, and attention that they can update.
+    pub(crate) captures: bool,
 }
 
 impl Device {
@@ -36,12 +38,13 @@ impl Device {
 
     fn with(ordinal: u32, usable: Usable) -> Result<Self, AscendError> {
         let Usable { libraries, name, product, has_int8, has_fused_attention, fused } = usable;
+        let captures = has_fused_attention && libraries.captures();
         let context = Arc::new(Context::new(libraries, ordinal)?);
         tracing::debug!(device = name, product, has_int8, has_fused_attention, ?fused, "opened");
         let chip = name;
         let name = format!("ascend:{ordinal} ({chip})");
         let (rank, communicator) = (Rank::alone(), None);
-        Ok(Self { rank, communicator, context, name, chip, product, has_int8, has_fused_attention, fused })
+        Ok(Self { rank, communicator, context, name, chip, product, has_int8, has_fused_attention, fused, captures })
     }
 
     pub(crate) fn lost(&self, error: &AscendError) -> StepError {

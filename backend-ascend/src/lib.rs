@@ -3,6 +3,7 @@
 //! * [`driver`]: calls of CANN's libraries, each behind a safe function; the only `unsafe` code of the crate. The libraries
 //!   are opened when somebody asks for a device: the crate builds and starts on machines that have none.
 //! * [`probe`]: whether a device can be used, and if not, why: which libraries were tried, which operators are missing.
+//! * [`capture`]: steps that are recorded and replayed.
 //! * The ops as sequences of CANN's operators: [`linear`], [`ffn`], [`experts`], [`gate`], [`mla`]. [`scratch`] holds what
 //!   lives between them; [`nz`] packs weights for operators that want them so.
 //!
@@ -13,6 +14,7 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 mod backend;
+mod capture;
 mod device;
 mod driver;
 mod experts;
@@ -27,6 +29,7 @@ mod probe;
 mod scratch;
 
 pub use backend::AscendBackend;
+pub use capture::AscendGraph;
 pub use device::AscendBuffer;
 pub use driver::AscendCounts;
 pub use experts::AscendExperts;

@@ -91,6 +91,10 @@ pub struct AscendStream {
     slots: [Option<(Allocation, usize)>; NUM_SLOTS],
     /// What the tables from [`Slot::Cos`] to [`Slot::CacheSlots`] were made for.
     pub(crate) step: PreparedStep,
+    /// How often scratch memory has moved.
+    generation: u64,
+    /// Recorded work was made ready for the step at hand.
+    pub(crate) is_ready: bool,
     pub(crate) queue: Stream,
 }
 
@@ -105,6 +109,8 @@ pub(crate) struct PreparedStep {
     pub(crate) has_half_angles: bool,
     pub(crate) has_slots: bool,
     pub(crate) has_token_slots: bool,
+    /// Operators were chosen by how many tokens write to the cache.
+    pub(crate) counts_written: bool,
     /// Slots of all sequences, one after the other, and those of the tokens.
     pub(crate) slots: Vec<i32>,
     pub(crate) token_slots: Vec<i64>,
@@ -116,7 +122,13 @@ pub(crate) struct PreparedStep {
 impl AscendStream {
     pub(crate) fn new(device: &Device) -> Result<Self, StepError> {
         let slots = std::array::from_fn(|_| None);
-        Ok(Self { slots, step: PreparedStep::default(), queue: device.stream()? })
+        let queue = device.stream()?;
+        Ok(Self { slots, step: PreparedStep::default(), generation: 0, is_ready: false, queue })
+    }
+
+    /// Another number whenever memory that recorded work may name is elsewhere.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation + self.queue.generation()
     }
 
     /// Operators queued on this stream so far.
@@ -139,6 +151,7 @@ impl AscendStream {
             _ => {
                 // The old memory goes first, after the work that uses it.
                 *held = None;
+                self.generation += 1;
                 let capacity = grown(num_bytes);
                 let memory = device.alloc(capacity, "the workspace of a step")?;
                 held.insert((memory, capacity)).0.address()

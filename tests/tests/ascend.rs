@@ -85,9 +85,23 @@ fn attention_keeps_its_results_with_fewer_operators() {
     }
 }
 
+/// Steps that are recorded and replayed: the same bits, and none without its updates.
+#[test]
+fn captured_steps_agree_with_launched_ones() {
+    let outcome = CANN.check(&["ascend", "capture"], ("PRODUCT", "a2"));
+    println!("{}", outcome.text);
+    outcome.expect(0, &["\"precision\":\"bf16\"", "\"precision\":\"int8\"", "\"replays_of_launched\":0"]);
+    // A replay that is cut short is noticed.
+    CANN.check(&["ascend", "capture"], ("FAULT", "replay:3")).expect(1, &["stage"]);
+    // Without the functions, steps are launched.
+    let machine = CANN.without(&["aclmdlRICaptureBegin"]);
+    machine.check(&["ascend", "generate"], &[]).expect(0, &["\"text\":\""]);
+    machine.check(&["ascend", "capture"], &[]).expect(1, &["\"replays\":0", "\"different\":[]"]);
+}
+
 /// Each run's figures are the backend's own; over all of them the emulator has seen as many.
 #[test]
-fn steady_decoding_allocates_nothing_and_plans_what_cannot_be_repeated() {
+fn steady_decoding_allocates_nothing_and_replays_its_steps() {
     let outcome = CANN.check(&["ascend", "steady"], ("RECORD", "yes"));
     println!("{}", outcome.text);
     outcome.expect(0, &["\"allocations_per_step\":0", "\"precision\":\"bf16\"", "\"precision\":\"int8\""]);

@@ -23,8 +23,12 @@ pub struct AscendCounts {
     pub allocations: u64,
     /// Executors planned: first functions of operators.
     pub plans: u64,
-    /// Operators queued: second functions.
+    /// Operators queued, recorded or put in the place of recorded ones: second functions.
     pub operators: u64,
+    /// Recorded operators that were replaced.
+    pub updates: u64,
+    /// Recorded steps that were queued.
+    pub replays: u64,
 }
 
 /// [`AscendCounts`] while they are counted.
@@ -33,6 +37,8 @@ pub(super) struct Counts {
     pub(super) allocations: AtomicU64,
     pub(super) plans: AtomicU64,
     pub(super) operators: AtomicU64,
+    pub(super) updates: AtomicU64,
+    pub(super) replays: AtomicU64,
 }
 
 // SAFETY: the runtime lets any thread use a context that it has made its own; handles are numbers to us.
@@ -65,9 +71,15 @@ impl Context {
 
     /// What it has asked for since it was made.
     pub(crate) fn counted(&self) -> AscendCounts {
-        let Counts { allocations, plans, operators } = &self.counts;
-        let [allocations, plans, operators] = [allocations, plans, operators].map(|n| n.load(Ordering::Relaxed));
-        AscendCounts { allocations, plans, operators }
+        let Counts { allocations, plans, operators, updates, replays } = &self.counts;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        AscendCounts {
+            allocations: read(allocations),
+            plans: read(plans),
+            operators: read(operators),
+            updates: read(updates),
+            replays: read(replays),
+        }
     }
 
     /// Makes it the calling thread's context, which every other call works in.

@@ -7,6 +7,7 @@ use libloading::Library;
 use super::AscendError;
 use super::sys::acl_later::AclLater;
 use super::sys::acl_rt::AclRt;
+use super::sys::capture::Capture;
 use super::sys::hccl::Hccl;
 use super::sys::nnopbase::NnOpBase;
 use super::sys::opapi::OpApi;
@@ -38,6 +39,7 @@ pub(crate) enum Absence {
 pub(crate) struct Libraries {
     pub(super) acl: AclRt,
     later: AclLater,
+    capture: Option<Capture>,
     pub(super) base: NnOpBase,
     pub(super) operators: Vec<OpApi>,
 }
@@ -130,6 +132,14 @@ impl Libraries {
             let later = unsafe { AclLater::from_library(open()?) }?;
             Ok((acl, later))
         })?;
+        let capture = first(&RUNTIME, |open| {
+            // SAFETY: as above (`bindings/capture.h`).
+            unsafe { Capture::from_library(open()?) }
+        });
+        if let Err(absence) = &capture {
+            tracing::debug!(?absence, "steps are not recorded");
+        }
+        let capture = capture.ok();
         let base = first(&DESCRIPTORS, |open| {
             // SAFETY: as above (`bindings/nnopbase.h`).
             unsafe { NnOpBase::from_library(open()?) }
@@ -143,7 +153,7 @@ impl Libraries {
         if operators.is_empty() {
             return Err(Absence::Library(&OPERATORS));
         }
-        let libraries = Self { acl, later, base, operators };
+        let libraries = Self { acl, later, capture, base, operators };
         // SAFETY: without a configuration file.
         let status = unsafe { (libraries.acl.aclInit)(std::ptr::null()) };
         match libraries.check("aclInit", status) {
@@ -173,6 +183,16 @@ impl Libraries {
     /// What ends the work of a stream.
     pub(super) fn stream_abort(&self) -> Result<StreamAbort, Absence> {
         self.later.aclrtStreamAbort.as_ref().copied().map_err(|error| Absence::Function(words(error)))
+    }
+
+    /// Functions that record work, where this CANN has all of them.
+    pub(super) fn capture(&self) -> Option<&Capture> {
+        self.capture.as_ref()
+    }
+
+    /// True where work can be recorded.
+    pub(crate) fn captures(&self) -> bool {
+        self.capture.is_some()
     }
 
     /// The product's name, `Ascend910B1` for instance; empty where the runtime does not know.

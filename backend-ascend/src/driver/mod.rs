@@ -4,12 +4,14 @@
 //! * [`communicator`]: sums over devices.
 //! * [`context`], [`memory`], [`stream`]: owners of what the runtime hands out. Each gives it back when dropped, and holds
 //!   what it depends on. Device memory is freed after everything queued on the device.
+//! * [`capture`]: work that is recorded, and updated before it is replayed.
 //! * [`descriptor`]: what an operator takes: tensors, lists, arrays, scalars; alive until the operator is queued.
 //! * [`ops`]: the operators, one safe function each. A function plans, grows the stream's workspace and queues. Where a
 //!   call comes again with the same [`arguments`], the stream's [`calls`] have its executor, and it is queued only.
 
 mod arguments;
 mod calls;
+mod capture;
 mod communicator;
 mod context;
 mod descriptor;
@@ -19,6 +21,7 @@ mod ops;
 mod stream;
 mod sys;
 
+pub(crate) use capture::Graph;
 pub(crate) use communicator::Communicator;
 pub use context::AscendCounts;
 pub(crate) use context::Context;
@@ -33,6 +36,9 @@ const OUT_OF_MEMORY: [i32; 2] = [207_001, 200_000];
 /// `ACL_ERROR_RT_NO_DEVICE`.
 const NO_DEVICE: i32 = 207_004;
 
+/// None of CANN's statuses.
+const NOT_ASKED: i32 = -1;
+
 /// A function that did not succeed, with the words that CANN left on the calling thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AscendError {
@@ -42,6 +48,11 @@ pub(crate) struct AscendError {
 }
 
 impl AscendError {
+    /// What this crate does not ask of CANN, and why.
+    fn refused(function: &'static str, reason: &str) -> Self {
+        Self { function, status: NOT_ASKED, message: reason.to_owned() }
+    }
+
     /// True where memory ran out and nothing else is wrong.
     pub(crate) fn is_out_of_memory(&self) -> bool {
         OUT_OF_MEMORY.contains(&self.status)

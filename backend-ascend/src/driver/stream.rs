@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::calls::{Calls, Lookup};
+use super::capture::Recorder;
 use super::communicator::Communicator;
 use super::context::Context;
 use super::descriptor::Descriptors;
@@ -76,6 +77,11 @@ pub(crate) struct Stream {
     /// Bytes of `staging` that queued copies may still read.
     num_staged: usize,
     num_operators: u64,
+    /// How often the workspace has moved.
+    generation: u64,
+    pub(super) recorder: Recorder,
+    /// Where work is queued: `handle`, or for a while another.
+    target: aclrtStream,
     handle: Arc<Handle>,
     /// Ended after the work that needs it.
     communicator: Option<Arc<Communicator>>,
@@ -99,10 +105,30 @@ impl Stream {
             staging,
             num_staged: 0,
             num_operators: 0,
+            generation: 0,
+            recorder: Recorder::default(),
+            target: handle.raw,
             handle,
             communicator: communicator.cloned(),
             context: context.clone(),
         })
+    }
+
+    /// Another number whenever the workspace is elsewhere.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(super) fn raw(&self) -> aclrtStream {
+        self.target
+    }
+
+    /// Queues what `queue` queues on another stream, with this one's workspace.
+    pub(super) fn on<T>(&mut self, other: aclrtStream, queue: impl FnOnce(&mut Self) -> T) -> T {
+        let own = std::mem::replace(&mut self.target, other);
+        let result = queue(self);
+        self.target = own;
+        result
     }
 
     /// Operators queued so far.
@@ -130,7 +156,7 @@ impl Stream {
             let copy = self.context.libraries().acl.aclrtMemcpyAsync;
             // SAFETY: `piece.len()` bytes lie at `address` in live device memory (checked by `range`) and in pinned
             // memory, which is not written again before a wait.
-            let status = unsafe { copy(address, piece.len(), from, piece.len(), kind, self.handle.raw) };
+            let status = unsafe { copy(address, piece.len(), from, piece.len(), kind, self.target) };
             self.context.libraries().check("aclrtMemcpyAsync", status)?;
             offset += piece.len();
         }
@@ -154,7 +180,7 @@ impl Stream {
             let copy = self.context.libraries().acl.aclrtMemcpyAsync;
             // SAFETY: `piece.len()` bytes lie at `address` in live device memory (checked by `range`) and in pinned
             // memory, where nobody looks before the wait in the next line is over.
-            let status = unsafe { copy(to, piece.len(), address, piece.len(), kind, self.handle.raw) };
+            let status = unsafe { copy(to, piece.len(), address, piece.len(), kind, self.target) };
             self.context.libraries().check("aclrtMemcpyAsync", status)?;
             self.synchronize()?;
             piece.copy_from_slice(&self.staging.bytes()[first..][..piece.len()]);
@@ -167,7 +193,7 @@ impl Stream {
     pub(crate) fn synchronize(&mut self) -> Result<(), AscendError> {
         self.context.bind()?;
         // SAFETY: the handle is alive as long as `self`.
-        let status = unsafe { (self.context.libraries().acl.aclrtSynchronizeStream)(self.handle.raw) };
+        let status = unsafe { (self.context.libraries().acl.aclrtSynchronizeStream)(self.target) };
         self.context.libraries().check("aclrtSynchronizeStream", status)?;
         self.num_staged = 0;
         self.communicator.as_ref().map_or(Ok(()), |communicator| communicator.check_sums())
@@ -246,7 +272,7 @@ impl Stream {
         let workspace = self.workspace(workspace_bytes as usize)?;
         // SAFETY: `run` belongs to the operator that planned (`ops` names both in one line). The workspace is as large as
         // it asked for and lives until the stream has passed the operator; so do the tensors it names.
-        let status = unsafe { run(workspace, workspace_bytes, executor, self.handle.raw) };
+        let status = unsafe { run(workspace, workspace_bytes, executor, self.target) };
         self.context.libraries().check(function, status)?;
         self.num_operators += 1;
         self.context.counts().operators.fetch_add(1, Ordering::Relaxed);
@@ -263,6 +289,7 @@ impl Stream {
             // The old one goes first, after the work that uses it.
             smaller => {
                 drop(smaller);
+                self.generation += 1;
                 Allocation::new(&self.context, num_bytes)?
             }
         };
@@ -273,6 +300,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         report_drop(self.context.bind());
+        self.drop_side();
         // SAFETY: the handle is alive as long as `self`.
         let status = unsafe { (self.context.libraries().acl.aclrtSynchronizeStream)(self.handle.raw) };
         report_drop(self.context.libraries().check("aclrtSynchronizeStream", status));

@@ -19,6 +19,7 @@ impl AscendMla {
         x: View,
         (cache, queries): (&AscendLatentCache, &AscendQueries),
     ) -> Result<(), StepError> {
+        stream.step.counts_written |= self.first_half.is_whole || !self.first_half.takes_keys(step.meta.host());
         if let (Projection::LowRank(q), Some(half_angles)) = (&self.q, self.rope.halves())
             && self.first_half.takes_step(self.forms, step.meta.host())
         {

@@ -45,6 +45,7 @@ impl AscendMla {
         stream: &mut AscendStream,
         step: LayerStep<'_, AscendBuffer>,
     ) -> Result<View, StepError> {
+        device.check(stream.queue.check_not_captured("slots of all sequences"))?;
         self.begin(stream, step);
         stream.step.list_slots(step.meta.host());
         let count = stream.step.slots.len();
@@ -70,12 +71,14 @@ impl AscendMla {
         let layout = step.meta.host();
         let list = stream.scratch(device, Slot::TokenSlots, DataType::I64, [layout.num_tokens()])?;
         if !stream.step.has_token_slots {
-            let mut slots = std::mem::take(&mut stream.step.token_slots);
-            slots.clear();
-            slots.extend(layout.slot_mapping.iter().map(|slot| if *slot == PAD_SLOT { -1 } else { i64::from(*slot) }));
-            let filled = stream.fill(Slot::TokenSlots, bytemuck::cast_slice(&slots));
-            stream.step.token_slots = slots;
-            device.check(filled)?;
+            // Recorded work finds them there: they are uploaded before each replay.
+            if !stream.queue.is_captured() {
+                stream.step.list_token_slots(layout);
+                let slots = std::mem::take(&mut stream.step.token_slots);
+                let filled = stream.fill(Slot::TokenSlots, bytemuck::cast_slice(&slots));
+                stream.step.token_slots = slots;
+                device.check(filled)?;
+            }
             stream.step.has_token_slots = true;
         }
         Ok(list)
@@ -122,6 +125,18 @@ impl PreparedStep {
         (self.has_angles, self.has_half_angles, self.has_slots, self.has_token_slots) = (false, false, false, false);
     }
 
+    /// Whatever step comes next is another one.
+    pub(crate) fn forget(&mut self) {
+        self.rope = 0;
+    }
+
+    /// Lists the slot of every token.
+    pub(crate) fn list_token_slots(&mut self, layout: &StepLayout) {
+        self.token_slots.clear();
+        let slot = |slot: &u32| if *slot == PAD_SLOT { -1 } else { i64::from(*slot) };
+        self.token_slots.extend(layout.slot_mapping.iter().map(slot));
+    }
+
     /// Lists the slots of the step at hand.
     fn list_slots(&mut self, layout: &StepLayout) {
         if !self.slots.is_empty() {
@@ -134,7 +149,7 @@ impl PreparedStep {
     }
 
     /// Lists sequences for an operator, by their tokens and their lengths.
-    pub(super) fn list_sequences(&mut self, sequences: impl Iterator<Item = (usize, usize)>) {
+    pub(crate) fn list_sequences(&mut self, sequences: impl Iterator<Item = (usize, usize)>) {
         self.ends.clear();
         self.lengths.clear();
         let mut end = 0;

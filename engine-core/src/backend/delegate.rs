@@ -117,6 +117,15 @@ macro_rules! delegate_backend_group {
             <$inner as $crate::backend::Backend>::capture(&self.$field, stream, run)
         }
 
+        fn prepare_replay(
+            &self,
+            stream: &mut Self::Stream,
+            graph: &Self::Graph,
+            layout: &$crate::backend::StepLayout,
+        ) -> Result<(), $crate::backend::StepError> {
+            <$inner as $crate::backend::Backend>::prepare_replay(&self.$field, stream, graph, layout)
+        }
+
         fn replay(
             &self,
             stream: &mut Self::Stream,

@@ -138,7 +138,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// `run` calls ops, and nothing that waits, allocates, writes or reads. It has run before, on the same stream with
     /// tensors of the same rows, so that scratch memory is there. What an op queues may depend on nothing that changes
     /// between steps of one size: on shapes and addresses, and of [`StepMeta::host`] on the numbers of tokens and
-    /// sequences, `max_query_len` and `max_seq_len`. What tensors hold is read when the work is replayed.
+    /// sequences, `max_query_len` and `max_seq_len`. What tensors hold is read when the work is replayed; a device whose
+    /// operators take more than that from the host renews it in [`Backend::prepare_replay`].
     ///
     /// # Errors
     /// Why the work was not recorded. None of it has run and the stream goes on: the caller runs it plainly, and hears
@@ -150,6 +151,21 @@ pub trait Backend: Send + Sync + Sized + 'static {
     ) -> Result<Option<Self::Graph>, StepError> {
         let _ = (stream, run);
         Ok(None)
+    }
+
+    /// Tells recorded work of the step that its next replay is for. Called before each [`Backend::replay`] of a step that is
+    /// not the recorded one; most devices have nothing to do.
+    ///
+    /// # Errors
+    /// [`StepError`] from the device.
+    fn prepare_replay(
+        &self,
+        stream: &mut Self::Stream,
+        graph: &Self::Graph,
+        layout: &StepLayout,
+    ) -> Result<(), StepError> {
+        let _ = (stream, graph, layout);
+        Ok(())
     }
 
     /// Queues recorded work, on the stream that it was recorded on and with the tensors that it was recorded with.

@@ -232,6 +232,7 @@ impl<B: Backend> Runner<B> {
             self.captured.keep(recording, recorded.ok().flatten());
         }
         if let Some(graph) = self.captured.get(recording) {
+            self.backend.prepare_replay(&mut self.stream, graph, self.meta.host())?;
             match self.backend.replay(&mut self.stream, graph)? {
                 Replayed::Queued => {
                     self.pass_run(pass).0.set_rows(with_top);

@@ -1,9 +1,11 @@
 //! Checks of the Ascend backend that its libraries, real or emulated, run: `device-check ascend:0 …`.
 
+mod capture;
 mod operators;
 mod random_model;
 mod steady;
 
+pub use capture::capture;
 pub use operators::operators;
 pub use random_model::random_model;
 pub use steady::steady;

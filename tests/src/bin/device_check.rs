@@ -95,7 +95,11 @@ fn main() -> ExitCode {
         #[cfg(feature = "ascend")]
         [device, "random-model"] => report_goldens(ascend::random_model(ordinal(device))),
         #[cfg(feature = "ascend")]
-        [device, "steady"] => ascend_steady(device),
+        [device, "steady"] => ascend_report("steady", ascend::steady(ordinal(device))),
+        #[cfg(feature = "ascend")]
+        [device, "capture"] if device.starts_with("ascend") => {
+            ascend_report("capture", ascend::capture(ordinal(device)))
+        }
         [device, "capture"] => on_gpu!(device, capture("1")),
         [device, "capture", world_size] => on_gpu!(device, capture(world_size)),
         [device, what @ ("bench" | "kernels"), ref options @ ..] => match BenchArgs::parse(options) {
@@ -339,13 +343,13 @@ fn ascend_goldens(device: &str) -> Answer {
 }
 
 #[cfg(feature = "ascend")]
-fn ascend_steady(device: &str) -> Answer {
-    match ascend::steady(ordinal(device)) {
+fn ascend_report(check: &str, outcome: Result<(bool, serde_json::Value), bathysphere::Error>) -> Answer {
+    match outcome {
         Ok((passed, report)) => (if passed { 0 } else { FAILED }, report),
         Err(error @ bathysphere::Error::Unavailable(_)) => {
-            (UNAVAILABLE, json!({ "check": "steady", "error": error.to_string() }))
+            (UNAVAILABLE, json!({ "check": check, "error": error.to_string() }))
         }
-        Err(error) => (DEVICE_FAILED, json!({ "check": "steady", "error": error.to_string() })),
+        Err(error) => (DEVICE_FAILED, json!({ "check": check, "error": error.to_string() })),
     }
 }
 

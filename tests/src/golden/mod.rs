@@ -121,6 +121,6 @@ pub fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
 }
 
 /// The most likely token; an impossible id when the logits are no numbers.
-fn argmax(logits: &[f32]) -> u32 {
+pub(crate) fn argmax(logits: &[f32]) -> u32 {
     engine_core::sampling::argmax(logits).unwrap_or(u32::MAX)
 }

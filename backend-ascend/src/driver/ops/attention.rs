@@ -81,8 +81,8 @@ impl Stream {
         )
     }
 
-    /// As [`Attention`] says.
-    pub(crate) fn attend(&mut self, attention: Attention<'_>) -> Result<(), AscendError> {
+    /// Plans attention and queues it.
+    pub(in crate::driver) fn queue_attention(&mut self, attention: Attention<'_>) -> Result<(), AscendError> {
         let context = self.context.clone();
         let libraries = context.libraries();
         let num_heads = attention.queries[0].dim(if attention.causal.is_some() { 1 } else { 2 }) as i64;

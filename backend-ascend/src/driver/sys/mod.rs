@@ -15,6 +15,7 @@
 
 pub(super) mod acl_later;
 pub(super) mod acl_rt;
+pub(super) mod capture;
 pub(super) mod hccl;
 pub(super) mod nnopbase;
 pub(super) mod opapi;

@@ -6,6 +6,9 @@ pub type HcclResult = ::std::os::raw::c_int;
 pub type aclrtContext = *mut ::std::os::raw::c_void;
 pub type aclrtStream = *mut ::std::os::raw::c_void;
 pub type HcclComm = *mut ::std::os::raw::c_void;
+pub type aclrtEvent = *mut ::std::os::raw::c_void;
+pub type aclrtTaskGrp = *mut ::std::os::raw::c_void;
+pub type aclmdlRI = *mut ::std::os::raw::c_void;
 impl aclDataType {
     pub const ACL_FLOAT: aclDataType = aclDataType(0);
     pub const ACL_INT8: aclDataType = aclDataType(2);
@@ -55,6 +58,12 @@ impl HcclReduceOp {
 #[repr(transparent)]
 #[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
 pub struct HcclReduceOp(pub ::std::os::raw::c_uint);
+impl aclmdlRICaptureMode {
+    pub const ACL_MODEL_RI_CAPTURE_MODE_THREAD_LOCAL: aclmdlRICaptureMode = aclmdlRICaptureMode(1);
+}
+#[repr(transparent)]
+#[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
+pub struct aclmdlRICaptureMode(pub ::std::os::raw::c_uint);
 #[repr(C)]
 #[derive(Debug)]
 pub struct aclTensor {

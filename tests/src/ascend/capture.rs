@@ -1,0 +1,165 @@
+//! Decode steps that are recorded and replayed against the same steps launched.
+
+use std::convert::Infallible;
+use std::sync::{Mutex, PoisonError};
+
+use backend_ascend::AscendBackend;
+use engine_core::Error;
+use engine_core::backend::{Backend, Replayed, SequenceStep, StepError, StepLayout, StepLimits, delegate_backend};
+use engine_core::quant::Precision;
+use engine_core::runner::{Runner, StepOutput, StepRunner, WantedRows};
+use serde_json::{Value, json};
+
+use super::steady::{NUM_LAYERS, load};
+use crate::golden::argmax;
+
+const LIMITS: StepLimits =
+    StepLimits { max_num_batched_tokens: 64, max_num_seqs: 4, max_model_len: 512, block_size: 64 };
+/// Prompts of the sequences that come in turn.
+const PROMPT_LENS: [usize; 4] = [5, 40, 17, 250];
+/// Who decodes, and how many tokens: alone, with padding, longer than the shortest bucket, fewer again.
+const STAGES: [(&[usize], usize); 5] = [(&[0], 5), (&[0, 1], 6), (&[0, 1, 2], 6), (&[1, 3], 12), (&[0, 1, 2, 3], 5)];
+
+/// The same device, its steps padded and launched.
+struct Launched<B>(B);
+
+impl<B: Backend> Backend for Launched<B> {
+    type Graph = Infallible;
+
+    delegate_backend!(0: B; types, device, prepare, ops);
+
+    fn captures(&self) -> bool {
+        self.0.captures()
+    }
+
+    fn replay(&self, _: &mut Self::Stream, graph: &Infallible) -> Result<Replayed, StepError> {
+        match *graph {}
+    }
+}
+
+/// The same device, whose recorded work is never told of another step than the first.
+struct Stale<B> {
+    inner: B,
+    first: Mutex<Option<StepLayout>>,
+}
+
+impl<B: Backend> Backend for Stale<B> {
+    type Graph = B::Graph;
+
+    delegate_backend!(inner: B; types, device, prepare, ops);
+
+    fn captures(&self) -> bool {
+        self.inner.captures()
+    }
+
+    fn capture(
+        &self,
+        stream: &mut B::Stream,
+        run: &mut dyn FnMut(&mut B::Stream) -> Result<(), StepError>,
+    ) -> Result<Option<B::Graph>, StepError> {
+        self.inner.capture(stream, run)
+    }
+
+    fn prepare_replay(&self, stream: &mut B::Stream, graph: &B::Graph, layout: &StepLayout) -> Result<(), StepError> {
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = first.get_or_insert_with(|| layout.clone());
+        let lengths = if known.num_seqs() == layout.num_seqs() { &known.seq_lens } else { &layout.seq_lens };
+        let stale = StepLayout { seq_lens: lengths.clone(), ..layout.clone() };
+        self.inner.prepare_replay(stream, graph, &stale)
+    }
+
+    fn replay(&self, stream: &mut B::Stream, graph: &B::Graph) -> Result<Replayed, StepError> {
+        self.inner.replay(stream, graph)
+    }
+}
+
+/// Mixed steps in bf16 and INT8: whether logits are the same bits, and how many steps were replayed.
+///
+/// # Errors
+/// What keeps the device from being opened, or the model from being made, loaded or run.
+pub fn capture(ordinal: u32) -> Result<(bool, Value), Error> {
+    let (mut passed, mut runs) = (true, Vec::new());
+    for (name, precision) in [("bf16", Precision::Bf16), ("int8", Precision::Int8)] {
+        let mut replayed = load(AscendBackend::open(ordinal)?, precision, LIMITS)?;
+        let mut launched = load(Launched(AscendBackend::open(ordinal)?), precision, LIMITS)?;
+        let different = decode(&mut replayed, &mut launched)?;
+        let mut stale =
+            load(Stale { inner: AscendBackend::open(ordinal)?, first: Mutex::default() }, precision, LIMITS)?;
+        let mut launched_again = load(Launched(AscendBackend::open(ordinal)?), precision, LIMITS)?;
+        let different_if_stale = decode(&mut stale, &mut launched_again)?.len();
+        let counts = replayed.backend().counts();
+        let holds = different.is_empty()
+            && different_if_stale > 0
+            && counts.replays > 0
+            && counts.updates == NUM_LAYERS * counts.replays;
+        passed &= holds;
+        runs.push(json!({
+            "precision": name,
+            "steps": STAGES.iter().map(|(_, steps)| steps).sum::<usize>(),
+            "replays": counts.replays,
+            "updates": counts.updates,
+            "replays_of_launched": launched.backend().0.counts().replays,
+            "different": different,
+            "different_without_updates": different_if_stale,
+            "holds": holds,
+        }));
+    }
+    Ok((passed, json!({ "check": "capture", "runs": runs })))
+}
+
+/// The stages on both, and the steps whose logits differ.
+fn decode<A: Backend, B: Backend>(a: &mut Runner<A>, b: &mut Runner<B>) -> Result<Vec<String>, Error> {
+    let mut tokens: [Vec<u32>; 4] =
+        std::array::from_fn(|seq| (0..PROMPT_LENS[seq] as u32).map(|i| (i * 7 + seq as u32 * 31) % 256).collect());
+    let mut num_computed = [0; 4];
+    let mut different = Vec::new();
+    for (stage, (sequences, num_steps)) in STAGES.into_iter().enumerate() {
+        for step in 0..num_steps {
+            for seq in sequences {
+                while tokens[*seq].len() - num_computed[*seq] > 1 {
+                    let count = (tokens[*seq].len() - 1 - num_computed[*seq]).min(LIMITS.max_num_batched_tokens);
+                    run((a, b), &[(*seq, count)], &tokens, &mut num_computed)?;
+                }
+            }
+            let parts: Vec<(usize, usize)> = sequences.iter().map(|seq| (*seq, 1)).collect();
+            let [found, expected] = run((a, b), &parts, &tokens, &mut num_computed)?;
+            let bits = |logits: &[f32]| logits.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            if bits(&found) != bits(&expected) {
+                different.push(format!("stage {stage}, step {step}"));
+            }
+            let vocab_size = found.len() / sequences.len();
+            for (seq, logits) in sequences.iter().zip(expected.chunks(vocab_size)) {
+                tokens[*seq].push(argmax(logits));
+            }
+        }
+    }
+    Ok(different)
+}
+
+/// Some tokens of some sequences on both, and the logits of the last of each.
+fn run<A: Backend, B: Backend>(
+    (a, b): (&mut Runner<A>, &mut Runner<B>),
+    parts: &[(usize, usize)],
+    tokens: &[Vec<u32>; 4],
+    num_computed: &mut [usize; 4],
+) -> Result<[Vec<f32>; 2], Error> {
+    let blocks: [Vec<u32>; 4] = std::array::from_fn(|seq| (0..8).map(|block| (8 * seq + block) as u32).collect());
+    let (mut steps, mut rows, mut end) = (Vec::new(), Vec::new(), 0);
+    for (seq, count) in parts {
+        let first = num_computed[*seq];
+        steps.push(SequenceStep {
+            tokens: &tokens[*seq][first..first + count],
+            context_len: first,
+            block_table: &blocks[*seq][..(first + count).div_ceil(LIMITS.block_size)],
+        });
+        end += count;
+        rows.push(end as u32 - 1);
+    }
+    let mut outputs = [StepOutput::default(), StepOutput::default()];
+    a.step(&steps, WantedRows::logits(&rows), &mut outputs[0])?;
+    b.step(&steps, WantedRows::logits(&rows), &mut outputs[1])?;
+    for (seq, count) in parts {
+        num_computed[*seq] += count;
+    }
+    Ok(outputs.map(|output| output.logits))
+}
