@@ -90,7 +90,7 @@ fn attention_keeps_its_results_with_fewer_operators() {
 fn captured_steps_agree_with_launched_ones() {
     let outcome = CANN.check(&["ascend", "capture"], ("PRODUCT", "a2"));
     println!("{}", outcome.text);
-    outcome.expect(0, &["\"precision\":\"bf16\"", "\"precision\":\"int8\"", "\"replays_of_launched\":0"]);
+    outcome.expect(0, &["\"precision\":\"bf16\"", "\"precision\":\"int8\"", "wide bf16", "\"replays_of_launched\":0"]);
     // A replay that is cut short is noticed.
     CANN.check(&["ascend", "capture"], ("FAULT", "replay:3")).expect(1, &["stage"]);
     // Without the functions, steps are launched.

@@ -10,7 +10,7 @@ use engine_core::quant::Precision;
 use engine_core::runner::{Runner, StepOutput, StepRunner, WantedRows};
 use serde_json::{Value, json};
 
-use super::steady::{NUM_LAYERS, load};
+use super::steady::{MODEL, NUM_LAYERS, load};
 use crate::golden::argmax;
 
 const LIMITS: StepLimits =
@@ -73,19 +73,33 @@ impl<B: Backend> Backend for Stale<B> {
     }
 }
 
+/// The model of widths that one operator takes for all of attention's first half.
+fn wide() -> String {
+    let widths = [
+        ("\"hidden_size\": 128", "\"hidden_size\": 1024"),
+        ("\"q_lora_rank\": 64", "\"q_lora_rank\": 1536"),
+        ("\"qk_nope_head_dim\": 64", "\"qk_nope_head_dim\": 128"),
+    ];
+    widths.iter().fold(MODEL.to_owned(), |model, (narrow, wide)| model.replace(narrow, wide))
+}
+
 /// Mixed steps in bf16 and INT8: whether logits are the same bits, and how many steps were replayed.
 ///
 /// # Errors
 /// What keeps the device from being opened, or the model from being made, loaded or run.
 pub fn capture(ordinal: u32) -> Result<(bool, Value), Error> {
     let (mut passed, mut runs) = (true, Vec::new());
-    for (name, precision) in [("bf16", Precision::Bf16), ("int8", Precision::Int8)] {
-        let mut replayed = load(AscendBackend::open(ordinal)?, precision, LIMITS)?;
-        let mut launched = load(Launched(AscendBackend::open(ordinal)?), precision, LIMITS)?;
+    let wide = wide();
+    for (name, model, precision) in
+        [("bf16", MODEL, Precision::Bf16), ("int8", MODEL, Precision::Int8), ("wide bf16", &wide, Precision::Bf16)]
+    {
+        let open = || AscendBackend::open(ordinal);
+        let mut replayed = load(open()?, model, precision, LIMITS)?;
+        let mut launched = load(Launched(open()?), model, precision, LIMITS)?;
         let different = decode(&mut replayed, &mut launched)?;
-        let mut stale =
-            load(Stale { inner: AscendBackend::open(ordinal)?, first: Mutex::default() }, precision, LIMITS)?;
-        let mut launched_again = load(Launched(AscendBackend::open(ordinal)?), precision, LIMITS)?;
+        let stale = Stale { inner: open()?, first: Mutex::default() };
+        let mut stale = load(stale, model, precision, LIMITS)?;
+        let mut launched_again = load(Launched(open()?), model, precision, LIMITS)?;
         let different_if_stale = decode(&mut stale, &mut launched_again)?.len();
         let counts = replayed.backend().counts();
         let holds = different.is_empty()

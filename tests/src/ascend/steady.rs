@@ -12,7 +12,7 @@ use engine_core::weights::Checkpoint;
 use serde_json::{Value, json};
 
 /// A dense layer and two with experts, of the widths that fused attention takes.
-const MODEL: &str = r#"{"model_type": "deepseek_v3", "vocab_size": 256, "hidden_size": 128, "intermediate_size": 192,
+pub(super) const MODEL: &str = r#"{"model_type": "deepseek_v3", "vocab_size": 256, "hidden_size": 128, "intermediate_size": 192,
     "num_hidden_layers": 3, "num_attention_heads": 2, "q_lora_rank": 64, "kv_lora_rank": 512, "qk_nope_head_dim": 64,
     "qk_rope_head_dim": 64, "v_head_dim": 64, "n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2,
     "moe_intermediate_size": 64, "first_k_dense_replace": 1, "n_group": 2, "topk_group": 1, "norm_topk_prob": true,
@@ -81,7 +81,7 @@ struct Decoding {
 impl Decoding {
     /// Loads the model and reads both prompts.
     fn new(ordinal: u32, precision: Precision) -> Result<Self, Error> {
-        let runner = load(AscendBackend::open(ordinal)?, precision, LIMITS)?;
+        let runner = load(AscendBackend::open(ordinal)?, MODEL, precision, LIMITS)?;
         let tokens = [3, 5].map(|factor| (0..PROMPT_LEN as u32).map(|i| i * factor % 256).collect());
         let mut decoding = Self { runner, output: StepOutput::default(), tokens };
         for seq in 0..2 {
@@ -132,13 +132,18 @@ impl Decoding {
     }
 }
 
-/// The model with random weights.
-pub(super) fn load<B: Backend>(backend: B, precision: Precision, limits: StepLimits) -> Result<Runner<B>, Error> {
+/// A model with random weights.
+pub(super) fn load<B: Backend>(
+    backend: B,
+    model: &str,
+    precision: Precision,
+    limits: StepLimits,
+) -> Result<Runner<B>, Error> {
     let device = backend.capabilities().device.clone();
     let dir = std::env::temp_dir().join(format!("bathysphere-steady-{device}-{}", std::process::id()));
     let options =
         SynthOptions { format: SynthFormat::Bf16, layers: None, dense_layers: None, seed: 1, with_mtp: false };
-    synth_checkpoint(MODEL, &dir, &options, &mut |_| {})?;
+    synth_checkpoint(model, &dir, &options, &mut |_| {})?;
     let opened = ModelConfig::from_dir(&dir).map_err(Error::from);
     let opened = opened.and_then(|config| Ok((config, Checkpoint::open(&dir)?)));
     // What is mapped stays readable.
