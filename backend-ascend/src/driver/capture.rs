@@ -188,9 +188,10 @@ impl Stream {
 
     /// Queues recorded work. Its attention must have been updated since its last replay.
     pub(crate) fn replay(&mut self, graph: &Graph) -> Result<(), AscendError> {
-        // SAFETY: graph and stream are alive, and so is the memory that the graph names: the caller looks to that.
-        self.context
-            .record("aclmdlRIExecuteAsync", |f| unsafe { (f.aclmdlRIExecuteAsync)(graph.handle, self.raw()) })?;
+        self.context.record("aclmdlRIExecuteAsync", |f| {
+            // SAFETY: graph and stream are alive, and so is the memory that the graph names: the caller looks to that.
+            unsafe { (f.aclmdlRIExecuteAsync)(graph.handle, self.raw()) }
+        })?;
         self.context.counts().replays.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
