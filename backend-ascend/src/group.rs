@@ -18,14 +18,8 @@ const TRIED_COUNTS: [usize; 2] = [64, 1 << 20];
 
 /// Opens several devices as the ranks of one group, in this order. One device is a group of its own and needs no HCCL.
 pub(crate) fn open(ordinals: &[u32]) -> Result<Vec<AscendBackend>, Unavailable> {
-    let names: Vec<String> = ordinals.iter().map(u32::to_string).collect();
-    let unavailable = |reason: String| Unavailable { device: format!("ascend:{}", names.join(",")), reason };
-    let mut rest = ordinals.iter();
-    while let Some(ordinal) = rest.next() {
-        if rest.as_slice().contains(ordinal) {
-            return Err(unavailable(format!("device {ordinal} is named twice; a rank needs a device of its own")));
-        }
-    }
+    Unavailable::check_group("ascend", ordinals)?;
+    let unavailable = |reason: String| Unavailable::of_group("ascend", ordinals, reason);
     let mut devices: Vec<Device> = ordinals.iter().map(|ordinal| Device::open(*ordinal)).collect::<Result<_, _>>()?;
     if devices.len() > 1 {
         join(&mut devices).map_err(unavailable)?;

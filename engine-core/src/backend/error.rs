@@ -26,6 +26,29 @@ pub struct Unavailable {
     pub reason: String,
 }
 
+impl Unavailable {
+    /// Of a group of a vendor's devices, by their numbers.
+    pub fn of_group(vendor: &str, ordinals: &[u32], reason: String) -> Self {
+        let names: Vec<String> = ordinals.iter().map(u32::to_string).collect();
+        Self { device: format!("{vendor}:{}", names.join(",")), reason }
+    }
+
+    /// Refuses a group in which a device is named twice.
+    ///
+    /// # Errors
+    /// [`Unavailable`] with its number.
+    pub fn check_group(vendor: &str, ordinals: &[u32]) -> Result<(), Self> {
+        let mut rest = ordinals.iter();
+        while let Some(ordinal) = rest.next() {
+            if rest.as_slice().contains(ordinal) {
+                let reason = format!("device {ordinal} is named twice; a rank needs a device of its own");
+                return Err(Self::of_group(vendor, ordinals, reason));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Why a weight, cache or workspace could not be prepared.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -101,5 +124,18 @@ impl StepError {
             StepError::OutOfMemory { .. } => false,
             StepError::DeviceLost { .. } | StepError::Communicator { .. } => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_named_twice_is_refused_by_its_number() {
+        assert_eq!(Unavailable::check_group("gpu", &[0, 1, 2]), Ok(()));
+        let refused = Unavailable::check_group("gpu", &[0, 1, 0]).map_err(|error| error.to_string());
+        let expected = "device gpu:0,1,0 is unavailable: device 0 is named twice; a rank needs a device of its own";
+        assert_eq!(refused, Err(expected.to_owned()));
     }
 }

@@ -93,14 +93,8 @@ pub fn open_group<R: GpuRuntime>(
     (vendor, ordinals): (&str, &[u32]),
     open: impl Fn(u32) -> Result<(R, GpuOptions), Unavailable>,
 ) -> Result<Vec<GpuBackend<R>>, Unavailable> {
-    let names: Vec<String> = ordinals.iter().map(u32::to_string).collect();
-    let unavailable = |reason: String| Unavailable { device: format!("{vendor}:{}", names.join(",")), reason };
-    let mut rest = ordinals.iter();
-    while let Some(ordinal) = rest.next() {
-        if rest.as_slice().contains(ordinal) {
-            return Err(unavailable(format!("device {ordinal} is named twice; a rank needs a device of its own")));
-        }
-    }
+    Unavailable::check_group(vendor, ordinals)?;
+    let unavailable = |reason: String| Unavailable::of_group(vendor, ordinals, reason);
     let opened: Vec<(R, GpuOptions)> = ordinals.iter().map(|ordinal| open(*ordinal)).collect::<Result<_, _>>()?;
     let communicators = if ordinals.len() > 1 {
         let runtimes: Vec<&R> = opened.iter().map(|(runtime, _)| runtime).collect();
