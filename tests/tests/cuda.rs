@@ -92,13 +92,20 @@ fn the_engine_generates_on_either_of_two_devices() {
     }
 }
 
+fn agrees_with_the_goldens(profile: &str, weights: &str, mode: &str) {
+    let outcome = CUDA.check(&["cuda", "goldens", weights], ("PROFILE", profile));
+    println!("{}", outcome.text);
+    outcome.expect(0, &[mode]);
+}
+
 #[test]
-fn the_tiny_model_agrees_with_the_goldens() {
-    for (profile, weights, mode) in [("sm_89", "bf16", "bf16w_bf16"), ("sm_90", "fp8", "fp8w_w8a8_absorb")] {
-        let outcome = CUDA.check(&["cuda", "goldens", weights], ("PROFILE", profile));
-        println!("{}", outcome.text);
-        outcome.expect(0, &[mode]);
-    }
+fn the_tiny_model_in_bf16_agrees_with_the_goldens() {
+    agrees_with_the_goldens("sm_89", "bf16", "bf16w_bf16");
+}
+
+#[test]
+fn the_tiny_model_in_fp8_agrees_with_the_goldens() {
+    agrees_with_the_goldens("sm_90", "fp8", "fp8w_w8a8_absorb");
 }
 
 /// Replayed steps against launched ones, and what a steady step asks of the driver.
@@ -219,6 +226,10 @@ fn the_emulator_is_the_driver_that_was_loaded() {
 #[test]
 fn two_devices_run_models_together() {
     CUDA.runs_models_on_two_devices(("PROFILE", "sm_90"));
+}
+
+#[test]
+fn two_devices_replay_recorded_steps_together() {
     CUDA.captures_on_two_devices("sm_90");
 }
 

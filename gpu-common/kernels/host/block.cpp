@@ -40,7 +40,8 @@ std::vector<std::uint32_t> starting_order(std::uint32_t num_threads, std::uint32
 }
 
 bool is_guard(const unsigned char* bytes) {
-  return std::all_of(bytes, bytes + GUARD_BYTES, [](unsigned char byte) { return byte == GUARD; });
+  static const std::vector<unsigned char> whole(GUARD_BYTES, GUARD);
+  return std::memcmp(bytes, whole.data(), GUARD_BYTES) == 0;
 }
 
 }  // namespace
@@ -51,6 +52,7 @@ Status Block::run(Dim3 index, Dim3 grid, std::uint32_t num_threads, std::uint32_
   grid_ = grid;
   num_threads_ = num_live_ = num_threads;
   wave_size_ = wave_size;
+  wave_shift_ = std::uint32_t(__builtin_ctz(wave_size));
   kernel_ = kernel;
   args_ = args;
   status_ = STATUS_OK;
@@ -136,58 +138,15 @@ void Block::release_block() {
   at_barrier_.clear();
 }
 
-Block::Meeting Block::arrive(const char* what, const void* value, std::size_t bytes) {
-  Wave& wave = waves_[current_ / wave_size_];
-  if (wave.num_arrived == 0) {
-    wave.what = what;
-    wave.turn ^= 1;
-  } else if (wave.what != what && std::strcmp(wave.what, what) != 0) {
-    fail(STATUS_DIVERGENCE,
-         "thread " + std::to_string(current_) + " is in a " + what + " while lanes of its wave are in a " + wave.what);
-  }
-  const std::uint32_t lane = current_ % wave_size_;
-  std::memcpy(wave.slots[wave.turn] + lane * bytes, value, bytes);
-  ++wave.num_arrived;
-  return {wave.slots[wave.turn], wave.results[wave.turn], wave.num_arrived == wave_size_};
+void Block::fail_divergence(const char* what, const char* others) {
+  fail(STATUS_DIVERGENCE,
+       "thread " + std::to_string(current_) + " is in a " + what + " while lanes of its wave are in a " + others);
 }
 
-void Block::release_wave() {
-  Wave& wave = waves_[current_ / wave_size_];
-  for (std::uint32_t thread : wave.waiting) push_ready(thread);
-  wave.waiting.clear();
-  wave.num_arrived = 0;
-}
-
-void Block::wait() {
-  waves_[current_ / wave_size_].waiting.push_back(current_);
-  switch_to_next();
-}
-
-std::uint32_t Block::pop_ready() {
-  --num_ready_;
-  if (last_goes_first_) return ready_[ready_at(num_ready_)];
-  const std::uint32_t thread = ready_[ready_first_];
-  ready_first_ = ready_at(1);
-  return thread;
-}
-
-void Block::push_ready(std::uint32_t thread) {
-  ready_[ready_at(num_ready_)] = thread;
-  ++num_ready_;
-}
-
-std::uint32_t Block::ready_at(std::uint32_t offset) const {
-  const std::uint32_t at = ready_first_ + offset;
-  return at < num_threads_ ? at : at - num_threads_;
-}
-
-void Block::switch_to_next() {
+void Block::wait_for_async() {
   while (num_ready_ == 0) {
     if (!async_.complete_one(*this)) fail_deadlock();
   }
-  Fiber& from = fibers_[current_];
-  current_ = pop_ready();
-  switch_fiber(from, fibers_[current_]);
 }
 
 unsigned char* Block::shared_memory(std::uint32_t start, std::uint32_t end) {

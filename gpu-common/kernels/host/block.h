@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -103,17 +104,37 @@ class Block {
   // A meeting of all lanes of the running thread's wave. Two buffers take turns: a lane that runs ahead into the next
   // meeting cannot overwrite what the others still read, and none gets further ahead.
   struct Meeting {
+    // Of all lanes, and where the running thread's value goes among them.
     unsigned char* slots;
+    std::uint32_t lane;
     unsigned char* result;
     bool is_last;
   };
   static constexpr std::size_t SLOT_BYTES = 128;
   static constexpr std::size_t RESULT_BYTES = 1024;
 
-  Meeting arrive(const char* what, const void* value, std::size_t bytes);
+  Meeting arrive(const char* what) {
+    Wave& wave = wave_of(current_);
+    if (wave.num_arrived == 0) {
+      wave.what = what;
+      wave.turn ^= 1;
+    } else if (wave.what != what && std::strcmp(wave.what, what) != 0) {
+      fail_divergence(what, wave.what);
+    }
+    ++wave.num_arrived;
+    return {wave.slots[wave.turn], current_ & (wave_size_ - 1), wave.results[wave.turn], wave.num_arrived == wave_size_};
+  }
   // The last lane has written the result; the others go on.
-  void release_wave();
-  void wait();
+  void release_wave() {
+    Wave& wave = wave_of(current_);
+    for (std::uint32_t thread : wave.waiting) push_ready(thread);
+    wave.waiting.clear();
+    wave.num_arrived = 0;
+  }
+  void wait() {
+    wave_of(current_).waiting.push_back(current_);
+    switch_to_next();
+  }
 
  private:
   struct Wave {
@@ -140,17 +161,40 @@ class Block {
   unsigned char* stack_of(std::uint32_t thread);
   void prepare(std::uint32_t shared_bytes, std::uint32_t order);
   void release_block();
-  void switch_to_next();
   [[noreturn]] void fail_misaligned(const void* address, std::size_t alignment);
+  [[noreturn]] void fail_divergence(const char* what, const char* others);
   [[noreturn]] void fail_deadlock();
   void check_guards();
-  std::uint32_t pop_ready();
-  void push_ready(std::uint32_t thread);
+  // Until a thread is ready.
+  void wait_for_async();
+
+  void switch_to_next() {
+    if (num_ready_ == 0) wait_for_async();
+    Fiber& from = fibers_[current_];
+    current_ = pop_ready();
+    switch_fiber(from, fibers_[current_]);
+  }
+  std::uint32_t pop_ready() {
+    --num_ready_;
+    if (last_goes_first_) return ready_[ready_at(num_ready_)];
+    const std::uint32_t thread = ready_[ready_first_];
+    ready_first_ = ready_at(1);
+    return thread;
+  }
+  void push_ready(std::uint32_t thread) {
+    ready_[ready_at(num_ready_)] = thread;
+    ++num_ready_;
+  }
   // Index into the ring, `offset` (at most its size) past the first ready thread.
-  std::uint32_t ready_at(std::uint32_t offset) const;
+  std::uint32_t ready_at(std::uint32_t offset) const {
+    const std::uint32_t at = ready_first_ + offset;
+    return at < num_threads_ ? at : at - num_threads_;
+  }
+  Wave& wave_of(std::uint32_t thread) { return waves_[thread >> wave_shift_]; }
 
   Dim3 index_{}, grid_{};
-  std::uint32_t num_threads_ = 0, wave_size_ = 0, shared_bytes_ = 0;
+  // A wave has 2^wave_shift_ threads.
+  std::uint32_t num_threads_ = 0, wave_size_ = 0, wave_shift_ = 0, shared_bytes_ = 0;
   std::uint32_t current_ = 0, num_live_ = 0;
   void (*kernel_)(void**) = nullptr;
   void** args_ = nullptr;
@@ -180,7 +224,8 @@ template <class Result, class Value, class Combine>
 const Result& exchange(const char* what, const Value& mine, Combine&& combine) {
   static_assert(sizeof(Value) <= Block::SLOT_BYTES, "a lane's value fits its slot");
   static_assert(sizeof(Result) <= Block::RESULT_BYTES, "the result fits");
-  const Block::Meeting meeting = block->arrive(what, &mine, sizeof mine);
+  const Block::Meeting meeting = block->arrive(what);
+  std::memcpy(meeting.slots + meeting.lane * sizeof mine, &mine, sizeof mine);
   Result& result = *reinterpret_cast<Result*>(meeting.result);
   if (meeting.is_last) {
     combine(reinterpret_cast<const Value*>(meeting.slots), result);

@@ -40,23 +40,37 @@ struct TileLane {
   LongOperand<LENGTH> left, right;
 };
 
+// Values of a row of a tile, in one register of a host that has such wide ones.
+template <class T>
+using TileRow __attribute__((vector_size(TILE * sizeof(T)))) = T;
+
 // What the lanes of a wave hold of both operands, put together. Where lanes hold the same, it has to be the same. A word
 // holds N values, which `decode` writes to the second argument.
 template <class T, u32 K>
 struct WholeOperands {
-  T left[TILE][K], right[K][TILE];
+  T left[TILE][K];
+  alignas(TILE * sizeof(T)) T right[K][TILE];
 
   template <u32 LENGTH, u32 N, class Decode>
   void gather(const TileLane<LENGTH>* lanes, Decode decode) {
+    constexpr u32 WORDS = K / N;
+    u32 left_words[TILE][WORDS], right_words[WORDS][TILE];
     for (u32 l = 0; l < WAVE; ++l) {
       for (u32 i = 0; i < LENGTH * OPERAND_WORDS; ++i) {
-        decode(lanes[l].left.words[i], &left[Layout::left_row(l, i)][Layout::template left_byte<LENGTH>(l, i) / 4 * N]);
-        T values[N];
-        decode(lanes[l].right.words[i], values);
-        const u32 first = Layout::template right_byte<LENGTH>(l, i) / 4 * N;
-        for (u32 j = 0; j < N; ++j) right[first + j][Layout::right_col(l, i)] = values[j];
+        left_words[Layout::left_row(l, i)][Layout::template left_byte<LENGTH>(l, i) / 4] = lanes[l].left.words[i];
+        right_words[Layout::template right_byte<LENGTH>(l, i) / 4][Layout::right_col(l, i)] = lanes[l].right.words[i];
       }
       check_copy(lanes, l);
+    }
+    for (u32 row = 0; row < TILE; ++row) {
+      for (u32 word = 0; word < WORDS; ++word) decode(left_words[row][word], &left[row][word * N]);
+    }
+    for (u32 word = 0; word < WORDS; ++word) {
+      for (u32 col = 0; col < TILE; ++col) {
+        T values[N];
+        decode(right_words[word][col], values);
+        for (u32 j = 0; j < N; ++j) right[word * N + j][col] = values[j];
+      }
     }
   }
 
@@ -74,12 +88,16 @@ void multiply_lanes(const TileLane<LENGTH>* lanes, T (&product)[TILE * TILE], De
   constexpr u32 K = LENGTH * OPERAND_BYTES / 4 * N;
   WholeOperands<T, K> operands;
   operands.template gather<LENGTH, N>(lanes, decode);
-  for (u32 row = 0; row < TILE; ++row) {
-    T sums[TILE] = {};
+  // Sums wait for each other: several rows at a time keep the host busy.
+  constexpr u32 ROWS = 8;
+  for (u32 first = 0; first < TILE; first += ROWS) {
+    TileRow<T> sums[ROWS] = {};
     for (u32 k = 0; k < K; ++k) {
-      for (u32 col = 0; col < TILE; ++col) sums[col] += operands.left[row][k] * operands.right[k][col];
+      TileRow<T> right;
+      std::memcpy(&right, operands.right[k], sizeof right);
+      for (u32 i = 0; i < ROWS; ++i) sums[i] += operands.left[first + i][k] * right;
     }
-    for (u32 col = 0; col < TILE; ++col) product[row * TILE + col] = sums[col];
+    std::memcpy(&product[first * TILE], sums, sizeof sums);
   }
 }
 

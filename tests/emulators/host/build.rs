@@ -140,5 +140,12 @@ fn compiler(kernels: &Path) -> cc::Build {
     build.flag_if_supported("-Wno-psabi");
     // Unrolling is asked for in the device compilers' words. Sums are not contracted, so that every x86-64 gives the same.
     build.flag("-Wno-unknown-pragmas").flag("-ffp-contract=off").flag_if_supported("-ftls-model=initial-exec");
+    // Tests run where they are built. Wider vectors give the same values, as nothing is contracted.
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        build.flag("-mavx2").flag("-mavx512f");
+    } else if std::arch::is_x86_feature_detected!("avx2") {
+        build.flag("-mavx2");
+    }
     build
 }
