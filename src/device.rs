@@ -145,7 +145,7 @@ fn with_backends<W: WithBackends>(device: Device, world_size: usize, action: W) 
         #[cfg(feature = "cuda")]
         Device::Cuda(ordinal) => {
             let ordinals = ordinals(ordinal, world_size);
-            action.with(backend_cuda::open_group(&ordinals, backend_cuda::GpuOptions::default())?)
+            action.with(backend_cuda::open_group(&ordinals, backend_cuda::CudaOptions::default())?)
         }
         #[cfg(feature = "rocm")]
         Device::Rocm(ordinal) => {

@@ -6,8 +6,8 @@
 #
 #   --quick    one model and fewer repetitions: some minutes
 #   --tiny     sizes for an emulated device; its speeds mean nothing
-#   --only     some of: devices runtime ops goldens generate capture sanitizer kernels bench baseline; on an NPU devices
-#              points ops operators goldens steady random-model generate
+#   --only     some of: devices runtime ops goldens generate capture sanitizer kernels cublaslt bench baseline; on an NPU
+#              devices points ops operators goldens steady random-model generate
 #   --dir      where random checkpoints of up to 47 GB are written (default: /dev/shm if it has room, or /tmp)
 #   --report   the report, JSON (default: device-check.json)
 #
@@ -94,7 +94,7 @@ not_run() {
     add "$1" "not run" 0 "{\"reason\": \"$(plain <<<"$2")\"}"
 }
 
-# check NAME COMMAND…: runs it; its last line is its result.
+# check NAME COMMAND…: runs it; its last line is its result. With optional=1, what cannot be used was not run.
 check() {
     local name=$1 begun=$SECONDS status=0 result
     shift
@@ -103,8 +103,9 @@ check() {
     result=$(tail -n 1 "$log")
     case $result in '{'*'}') ;; *) result="{\"last_line\": \"$(plain <<<"$result")\"}" ;; esac
     sed '$d' "$log"
-    case $status in
-        0) passed=$((passed + 1)) && add "$name" passed $((SECONDS - begun)) "$result" ;;
+    case $status,${optional:-0} in
+        0,*) passed=$((passed + 1)) && add "$name" passed $((SECONDS - begun)) "$result" ;;
+        4,1) not_run "$name" "$(sed -n 's/.*"error":"\([^"]*\)".*/\1/p' <<<"$result")" ;;
         *)
             printf '%s\n' "$result"
             failed=$((failed + 1)) && add "$name" "failed with status $status" $((SECONDS - begun)) "$result"
@@ -178,7 +179,7 @@ npu() {
     run steady steady
     [ "$scale" = tiny ] || run random-model random-model
     run generate generate
-    for check in runtime capture sanitizer kernels baseline bench; do
+    for check in runtime capture sanitizer kernels cublaslt baseline bench; do
         if wanted "$check"; then not_run "$check" "there is no such check for this device"; fi
     done
 }
@@ -202,6 +203,11 @@ gpu() {
     fi
     # The same run of the machine for ours and the baseline, so that clocks and heat are shared.
     run kernels kernels "${sizes[@]}"
+    # The library may be missing, and is for Hopper alone.
+    case $device in
+        cuda:*) optional=1 run cublaslt cublaslt "${sizes[@]}" ;;
+        *) if wanted cublaslt; then not_run cublaslt "it is NVIDIA's"; fi ;;
+    esac
     if wanted baseline; then baseline; fi
     run bench bench "${sizes[@]}" --dir "$dir"
 }

@@ -1,5 +1,6 @@
 //! [`CudaRuntime`]: the driver and the images as a [`GpuRuntime`].
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
@@ -9,6 +10,7 @@ use gpu_common::{
     WideWeights,
 };
 
+use crate::cublaslt::{CublasLt, CublasLtReason, PromptProducts};
 use crate::driver::{Allocation, Context, DriverError, ExecutableGraph, Function, Module, Pinned, Stream};
 use crate::images::IMAGES;
 use crate::probe::{self, Reason, Usable};
@@ -23,6 +25,7 @@ pub struct CudaRuntime {
     info: GpuInfo,
     name: DeviceName,
     modules: Modules<Module>,
+    cublaslt: Result<CublasLt, CublasLtReason>,
     context: Arc<Context>,
 }
 
@@ -50,18 +53,24 @@ pub struct CudaKernel {
 pub struct CudaGraph(ExecutableGraph);
 
 impl CudaRuntime {
-    /// Opens device number `ordinal`.
+    /// Opens device number `ordinal`. Where cuBLASLt is asked for and cannot be used, our own kernels run.
     ///
     /// # Errors
     /// Why it cannot be used: no driver, one that is too old, no such device …
-    pub fn open(ordinal: u32) -> Result<Self, Unavailable> {
-        let opened = probe::find(ordinal).and_then(|usable| Ok(Self::with(ordinal, usable)?));
+    pub fn open(ordinal: u32, prompt_products: PromptProducts) -> Result<Self, Unavailable> {
+        let opened = probe::find(ordinal).and_then(|usable| Ok(Self::with(ordinal, usable, prompt_products)?));
         opened.map_err(|reason: Reason| probe::unavailable(ordinal, &reason))
     }
 
-    fn with(ordinal: u32, usable: Usable) -> Result<Self, DriverError> {
+    fn with(ordinal: u32, usable: Usable, prompt_products: PromptProducts) -> Result<Self, DriverError> {
         let Usable { device, compute_capability, architecture } = usable;
         let context = Arc::new(Context::retain(device)?);
+        let cublaslt = CublasLt::open(prompt_products, (&context, architecture));
+        if let Err(reason) = &cublaslt
+            && *reason != CublasLtReason::NotAsked
+        {
+            tracing::warn!(ordinal, %reason, "prompts of FP8 are computed by our own kernels");
+        }
         let info = GpuInfo {
             backend: "cuda".into(),
             name: device.name()?,
@@ -73,13 +82,26 @@ impl CudaRuntime {
             max_shared_bytes: device.attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
             fp8: if compute_capability >= (8, 9) { Fp8::Ocp } else { Fp8::None },
             has_mma: true,
+            notes: match &cublaslt {
+                Ok(library) => vec![format!("prompts of FP8 by cuBLASLt {}", library.version())],
+                Err(CublasLtReason::NotAsked) => Vec::new(),
+                Err(reason) => vec![format!("prompts of FP8 by our own kernels: {reason}")],
+            },
         };
         tracing::debug!(device = info.name, architecture, "opened");
         let name = DeviceName::new("cuda", ordinal, &info.name);
-        Ok(Self { info, name, modules: Modules::new(IMAGES, architecture), context })
+        Ok(Self { info, name, modules: Modules::new(IMAGES, architecture), cublaslt, context })
     }
 
-    fn lost(&self, error: DriverError) -> StepError {
+    /// NVIDIA's library of products.
+    ///
+    /// # Errors
+    /// Why it is not used.
+    pub fn cublaslt(&self) -> Result<&CublasLt, &CublasLtReason> {
+        self.cublaslt.as_ref()
+    }
+
+    pub(crate) fn lost(&self, error: impl Display) -> StepError {
         self.name.lost(error)
     }
 }
@@ -109,7 +131,8 @@ impl GpuRuntime for CudaRuntime {
         }
         let [small, medium, large] = wide::kernel_names(weights.len() as u32);
         let kernel = |name: String| self.kernel(wide::FAMILY, &name);
-        let prepared = CudaWide::new([kernel(small)?, kernel(medium)?, kernel(large)?], weights);
+        let kernels = [kernel(small)?, kernel(medium)?, kernel(large)?];
+        let prepared = CudaWide::new(kernels, weights, self.prepare_for_library(weights)?);
         prepared.map(Some).map_err(|error| PrepareError::Device(self.lost(error)))
     }
 
@@ -117,8 +140,17 @@ impl GpuRuntime for CudaRuntime {
         wide::tile_rows(rows_per_matrix)
     }
 
+    fn wide_scratch_bytes(&self, wide: &CudaWide, num_rows: u32) -> usize {
+        wide.library().map_or(0, |weight| weight.scratch_bytes(num_rows))
+    }
+
     fn launch_wide(&self, stream: &mut CudaStream, wide: &CudaWide, rows: &WideRows) -> Result<(), StepError> {
-        let launch = wide.launch(rows, self.info.num_multiprocessors).map_err(|error| self.lost(error))?;
+        let left = match wide.library() {
+            Some(weight) => self.multiply_in_library(stream, weight, rows)?,
+            None => Some(*rows),
+        };
+        let Some(rows) = left else { return Ok(()) };
+        let launch = wide.launch(&rows, self.info.num_multiprocessors).map_err(|error| self.lost(error))?;
         let WideLaunch { kernel, shape, maps, words } = launch;
         let launched = stream.stream.launch(&kernel.function, shape, (&maps, &words));
         launched.map_err(|error| self.lost(error))

@@ -3,6 +3,7 @@
 
 use gpu_common::{LaunchShape, WideRows, WideWeights};
 
+use crate::cublaslt::LibraryWeight;
 use crate::driver::{ByteMatrix, DriverError, TensorMap};
 use crate::runtime::CudaKernel;
 
@@ -35,6 +36,7 @@ pub struct CudaWide {
     scales: [u64; 2],
     shape: WideWeights,
     num_weights: u32,
+    library: Option<LibraryWeight>,
 }
 
 /// A launch of one kernel: the maps come before the words.
@@ -70,7 +72,11 @@ pub(crate) fn tile_rows(rows_per_matrix: u32) -> u32 {
 
 impl CudaWide {
     /// `weights` are what [`suits`] accepts.
-    pub(crate) fn new(kernels: [CudaKernel; TILE_ROWS.len()], weights: &[WideWeights]) -> Result<Self, DriverError> {
+    pub(crate) fn new(
+        kernels: [CudaKernel; TILE_ROWS.len()],
+        weights: &[WideWeights],
+        library: Option<LibraryWeight>,
+    ) -> Result<Self, DriverError> {
         let num_weights = weights.len() as u32;
         let map = |w: &WideWeights| {
             TensorMap::new(&ByteMatrix {
@@ -88,7 +94,13 @@ impl CudaWide {
             scales: [first.scales, last.scales],
             shape: first,
             num_weights,
+            library,
         })
+    }
+
+    /// The weight as NVIDIA's library takes it, where that is used.
+    pub(crate) fn library(&self) -> Option<&LibraryWeight> {
+        self.library.as_ref()
     }
 
     /// What to launch for these rows on a device of `num_multiprocessors`.

@@ -76,6 +76,7 @@ impl RocmRuntime {
             max_shared_bytes: properties.max_shared_bytes,
             fp8,
             has_mma: true,
+            notes: Vec::new(),
         };
         let version = runtime.version();
         tracing::debug!(device = info.name, architecture, version, "opened");
@@ -143,6 +144,10 @@ impl GpuRuntime for RocmRuntime {
     }
 
     fn wide_tile_rows(&self, wide: &Infallible, _: u32) -> u32 {
+        match *wide {}
+    }
+
+    fn wide_scratch_bytes(&self, wide: &Infallible, _: u32) -> usize {
         match *wide {}
     }
 

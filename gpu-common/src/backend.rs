@@ -102,6 +102,12 @@ fn capabilities<R: GpuRuntime>(device: &Device<R>) -> Capabilities {
         Fp8::Ocp => "FP8 is e4m3fn",
         Fp8::Fnuz => "FP8 is e4m3fnuz: weights are encoded anew when they are loaded",
     };
+    let mut notes = vec![
+        format!("{}, {} multiprocessors, waves of {}", info.architecture, info.num_multiprocessors, info.wave_size),
+        fp8.into(),
+        "absorbed MLA".into(),
+    ];
+    notes.extend_from_slice(&info.notes);
     Capabilities {
         backend: info.backend.clone(),
         device: info.name.clone(),
@@ -118,11 +124,7 @@ fn capabilities<R: GpuRuntime>(device: &Device<R>) -> Capabilities {
         cache_formats: CacheFormat::ALL.into(),
         memory_bytes: Some(info.free_bytes),
         max_cache_layer_bytes: None,
-        notes: vec![
-            format!("{}, {} multiprocessors, waves of {}", info.architecture, info.num_multiprocessors, info.wave_size),
-            fp8.into(),
-            "absorbed MLA".into(),
-        ],
+        notes,
     }
 }
 

@@ -29,6 +29,8 @@ pub struct GpuInfo {
     pub fp8: Fp8,
     /// True where the kernels' matrix tiles run on matrix units.
     pub has_mma: bool,
+    /// What else its user should know.
+    pub notes: Vec<String>,
 }
 
 /// Which e4m3 a device converts and multiplies.
@@ -124,6 +126,9 @@ pub trait GpuRuntime: Debug + Send + Sync + 'static {
 
     /// Rows of the tiles into which rows of several matrices are cut when each has about `rows_per_matrix`.
     fn wide_tile_rows(&self, wide: &Self::Wide, rows_per_matrix: u32) -> u32;
+
+    /// Bytes of device memory that a prepared product of `num_rows` rows needs besides, aligned to 256; 0 for none.
+    fn wide_scratch_bytes(&self, wide: &Self::Wide, num_rows: u32) -> usize;
 
     /// Queues a prepared product. The caller vouches for the addresses as in [`GpuRuntime::launch`].
     ///

@@ -45,6 +45,8 @@ pub(crate) enum Slot {
     Tiles,
     Routed,
     Shared,
+    /// What a runtime's own product for many rows needs besides.
+    Wide,
     /// The highest logits of segments of rows, in turn, and their weights.
     Choices,
     MoreChoices,

@@ -6,7 +6,7 @@ use crate::device::Device;
 use crate::matrix::Matrices;
 use crate::product::{Input, Output, Rows};
 use crate::runtime::GpuRuntime;
-use crate::scratch::GpuStream;
+use crate::scratch::{GpuStream, Slot};
 
 /// Fewest rows of a step that these kernels are for: below them a product is bound by the reading of its weights.
 const MIN_ROWS: u32 = 64;
@@ -49,6 +49,8 @@ pub struct WideRows {
     pub out_is_f32: bool,
     /// Which rows meet which matrix; all of them the only one if `None`.
     pub experts: Option<WideExperts>,
+    /// Address of the memory that [`GpuRuntime::wide_scratch_bytes`](crate::GpuRuntime::wide_scratch_bytes) asked for, or 0.
+    pub scratch: u64,
 }
 
 /// Rows of several matrices, those of one matrix side by side.
@@ -113,6 +115,10 @@ impl<R: GpuRuntime> Device<R> {
                 scatter: if experts.scatter { experts.pairs } else { 0 },
             }),
         };
+        let scratch = match self.runtime().wide_scratch_bytes(wide, input.num_rows) {
+            0 => 0,
+            num_bytes => stream.scratch(self, Slot::Wide, num_bytes)?,
+        };
         let rows = WideRows {
             codes: input.address,
             scales: input.scales,
@@ -123,6 +129,7 @@ impl<R: GpuRuntime> Device<R> {
             out_stride: output.stride,
             out_is_f32: output.is_f32,
             experts,
+            scratch,
         };
         self.runtime().launch_wide(&mut stream.queue, wide, &rows)
     }

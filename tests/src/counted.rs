@@ -162,6 +162,10 @@ impl<R: GpuRuntime> GpuRuntime for Counted<R> {
         self.inner.wide_tile_rows(wide, rows_per_matrix)
     }
 
+    fn wide_scratch_bytes(&self, wide: &R::Wide, num_rows: u32) -> usize {
+        self.inner.wide_scratch_bytes(wide, num_rows)
+    }
+
     fn launch_wide(&self, stream: &mut R::Stream, wide: &R::Wide, rows: &WideRows) -> Result<(), StepError> {
         count(&self.calls.launches);
         self.inner.launch_wide(stream, wide, rows)

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 const CUDA: Emulator = Emulator {
     file: "libcuda_emulator.so",
-    libraries: &["libcuda.so.1", "libnccl.so.2"],
+    libraries: &["libcuda.so.1", "libnccl.so.2", "libcublasLt.so.13"],
     device: "cuda",
     prefix: "CUDA_EMULATOR",
     failed_launch: "CUDA_ERROR_LAUNCH_FAILED",
@@ -68,6 +68,59 @@ fn prompts_of_fp8_go_through_hoppers_own_kernels_on_hopper_alone() {
     }
     let few_rows = ["cuda", "ops", "linear/fp8/576x136/rows 17"];
     CUDA.installed().check(&few_rows, &[("CUDA_EMULATOR_FAULT", "kernel:linear_fp8_wgmma")]).expect(0, &["0 failed"]);
+}
+
+/// The cases of FP8 products, and both ways of every shape side by side.
+#[test]
+fn cublaslt_computes_what_our_own_kernels_compute() {
+    let outcome = CUDA.installed().check(&["cuda", "cublaslt", "--tiny"], &[]);
+    println!("{}", outcome.text);
+    outcome.expect(0, &["0 failed", "prompts of FP8 by cuBLASLt 12.9.0", "64 rows: ours", "67 rows: ours"]);
+    assert!(!outcome.text.contains("WRONG") && !outcome.text.contains("BOTH ARE OURS"), "{}", outcome.text);
+}
+
+/// Work that cannot be queued, or fails, is missed where it is used, and nowhere else.
+#[test]
+fn cublaslt_is_used_where_it_is_asked_for_alone() {
+    let with = |words: &[&str], fault: &str| CUDA.installed().check(words, &[("CUDA_EMULATOR_FAULT", fault)]);
+    let (asked, unasked) = (["cuda", "cublaslt", "--tiny"], ["cuda", "ops", "linear/fp8/160x256/rows 1"]);
+    with(&asked, "kernel:cublasLtMatmul").expect(3, &["injected: kernel cublasLtMatmul", "device lost"]);
+    with(&asked, "kernel:arrange_scales").expect(3, &["injected: kernel arrange_scales", "device lost"]);
+    with(&asked, "product:1").expect(1, &["injected: product 1", "cublasLtMatmul answered 14", "device lost"]);
+    for fault in ["kernel:cublasLtMatmul", "kernel:arrange_scales", "product:1"] {
+        with(&unasked, fault).expect(0, &["0 failed"]);
+    }
+    // What is left of rows in fours, and shapes for which the library has nothing, are our own kernels' business.
+    let outcome = with(&asked, "kernel:linear_fp8_wgmma");
+    outcome.expect(3, &["linear/fp8/576x136/rows 131", "injected: kernel linear_fp8_wgmma64"]);
+    for fault in ["algorithm:1", "algorithm:2"] {
+        with(&asked, fault).expect(1, &["0 failed", "BOTH ARE OURS"]);
+    }
+}
+
+#[test]
+fn why_cublaslt_is_not_used_is_told_and_our_own_kernels_run() {
+    let check = |machine: &Machine, variable| machine.check(&["cuda", "cublaslt", "--tiny"], &[variable]);
+    let expect = |machine: &Machine, variable, reason: &str| {
+        let outcome = check(machine, variable);
+        let note = format!("prompts of FP8 by our own kernels: {reason}");
+        outcome.expect(4, &["0 failed", &note, &format!("\"error\":\"{reason}")]);
+    };
+    let version = ("CUDA_EMULATOR_CUBLASLT", "120900");
+    if CUDA.is_shadowed() {
+        not_run("without cuBLASLt", "it is where this machine's loader finds it");
+    } else {
+        let bare = CUDA.installed();
+        fs::remove_file(bare.folder().join("libcublasLt.so.13")).unwrap();
+        expect(&bare, version, "no cuBLASLt: none of libcublasLt.so.13, libcublasLt.so.12");
+    }
+    let installed = CUDA.installed();
+    let lacking = CUDA.without(&["cublasLtMatmulAlgoGetHeuristic"]);
+    expect(&lacking, version, "cuBLASLt has no function cublasLtMatmulAlgoGetHeuristic; install CUDA 12.9");
+    let old = ("CUDA_EMULATOR_CUBLASLT", "120803");
+    expect(&installed, old, "cuBLASLt is version 12.8.3, needed is 12.9.0");
+    let ada = ("CUDA_EMULATOR_PROFILE", "sm_89");
+    expect(&installed, ada, "cuBLASLt multiplies blocks of FP8 on sm_90a only, and this device is sm_89");
 }
 
 #[test]
@@ -150,7 +203,8 @@ fn the_script_for_a_machine_with_a_gpu_runs() {
     let report: serde_json::Value = serde_json::from_str(&fs::read_to_string(report).unwrap()).unwrap();
     assert_eq!((&report["scale"], &report["failed"]), (&"tiny".into(), &0.into()));
     let checks: Vec<&str> = report["checks"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
-    for check in ["devices", "runtime", "generate", "capture", "sanitizer", "kernels", "baseline", "bench"] {
+    for check in ["devices", "runtime", "generate", "capture", "sanitizer", "kernels", "cublaslt", "baseline", "bench"]
+    {
         assert!(checks.contains(&check), "{check} is among {checks:?}");
     }
 }

@@ -43,6 +43,7 @@ impl Asked {
             max_shared_bytes: 227 << 10,
             fp8: Fp8::Ocp,
             has_mma: true,
+            notes: Vec::new(),
         };
         Self { info, names: names.clone(), next_address: AtomicU64::new(256) }
     }
@@ -70,6 +71,10 @@ impl GpuRuntime for Asked {
 
     fn wide_tile_rows(&self, (): &(), rows: u32) -> u32 {
         rows
+    }
+
+    fn wide_scratch_bytes(&self, (): &(), _: u32) -> usize {
+        0
     }
 
     fn launch_wide(&self, (): &mut (), (): &(), _: &WideRows) -> Result<(), StepError> {
@@ -169,8 +174,8 @@ fn in_images(backend: &str) -> BTreeMap<(String, String), BTreeSet<String>> {
     found
 }
 
-/// Kernels that another crate asks for, which has a test of its own: `backend-cuda/src/wide.rs`.
-const ASKED_FOR_ELSEWHERE: [&str; 1] = ["hopper_gemm"];
+/// Kernels that another crate asks for, which has tests of its own: `backend-cuda/src/wide.rs`, `cublaslt.rs`.
+const ASKED_FOR_ELSEWHERE: [&str; 2] = ["hopper_gemm", "scales"];
 
 /// Asked for without being in some architecture's image, and in an image without being asked for.
 fn differences(asked: &Names, images: &BTreeMap<(String, String), BTreeSet<String>>) -> Vec<String> {

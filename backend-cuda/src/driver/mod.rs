@@ -5,6 +5,7 @@
 //! ([`Context`], [`Allocation`] …) give back what they own when they are dropped, and hold what it depends on.
 
 mod context;
+pub(crate) mod cublaslt;
 mod graph;
 mod library;
 mod memory;

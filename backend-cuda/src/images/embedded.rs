@@ -169,4 +169,9 @@ pub(super) static FAMILIES: &[Family] = &[
         Image { architecture: "sm_100a", num_bytes: 86416, zlib: include_bytes!("../../images/sample.sm_100a.cubin.z") },
         Image { architecture: "sm_120a", num_bytes: 89080, zlib: include_bytes!("../../images/sample.sm_120a.cubin.z") },
     ] },
+    Family { name: "scales", kernels: &[
+        KernelParameters { name: "arrange_scales", num_bytes: &[8, 8, 4, 4, 4, 4, 4] },
+    ], images: &[
+        Image { architecture: "sm_90a", num_bytes: 5272, zlib: include_bytes!("../../images/scales.sm_90a.cubin.z") },
+    ] },
 ];

@@ -34,7 +34,7 @@ fn traits(profile: Profile) -> Traits {
 }
 
 /// Families of kernels for one vendor's devices.
-const OF_NVIDIA: [&str; 2] = ["hopper_gemm", "broken_async"];
+const OF_NVIDIA: [&str; 3] = ["hopper_gemm", "scales", "broken_async"];
 
 /// One object to be.
 struct Job<'a> {

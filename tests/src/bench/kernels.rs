@@ -98,7 +98,7 @@ struct KernelBench<'a, B: Backend> {
 }
 
 /// Copies of something of this size that exceed a cache together.
-fn num_copies(bytes: f64) -> usize {
+pub(super) fn num_copies(bytes: f64) -> usize {
     ((COPIES_BYTES / bytes).ceil() as usize).clamp(1, MAX_COPIES)
 }
 
@@ -107,13 +107,25 @@ fn scrambled(len: usize) -> impl Iterator<Item = u32> {
     (0..len as u32).map(|i| (i ^ i >> 7).wrapping_mul(2_654_435_761) >> 16)
 }
 
+/// Every e4m3 code but the two NaNs.
+pub(super) fn codes(len: usize) -> Vec<u8> {
+    scrambled(len).map(|bits| bits as u8).map(|b| if b & 0x7f == 0x7f { b - 1 } else { b }).collect()
+}
+
+/// Name, outputs and inputs of the FP8 linears that are measured.
+pub(super) fn fp8_linears(scale: Scale) -> impl Iterator<Item = (&'static str, usize, usize)> {
+    let linears: &[LinearShape] = match scale {
+        Scale::Full | Scale::Quick => &LINEARS,
+        Scale::Tiny => &TINY_LINEARS,
+    };
+    linears.iter().filter(|shape| !shape.is_bf16).map(|shape| (shape.name, shape.out, shape.inp))
+}
+
 fn fp8_weight(out: usize, inp: usize) -> Result<HostWeight, Error> {
-    // Every code but the two NaNs.
-    let codes: Vec<u8> =
-        scrambled(out * inp).map(|bits| bits as u8).map(|b| if b & 0x7f == 0x7f { b - 1 } else { b }).collect();
     let num_scales = out.div_ceil(FP8_BLOCK) * inp.div_ceil(FP8_BLOCK);
     let scales = vec![1.0 / (128.0 * (inp as f32).sqrt()); num_scales];
-    let weight = Fp8BlockWeight::new(MatrixShape::new(out, inp), codes.into(), scales.into(), ScaleFormat::F32)?;
+    let weight =
+        Fp8BlockWeight::new(MatrixShape::new(out, inp), codes(out * inp).into(), scales.into(), ScaleFormat::F32)?;
     Ok(HostWeight::Fp8Block(weight))
 }
 

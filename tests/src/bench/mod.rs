@@ -8,12 +8,14 @@
 mod card;
 mod kernels;
 mod model;
+mod pair;
 mod report;
 mod timing;
 
 pub use card::{Card, Limits};
 pub use kernels::kernels;
 pub use model::{ModelShape, Workload, models};
+pub use pair::{PairRow, pair_products};
 pub use report::{Cost, Row, table};
 
 use std::path::PathBuf;

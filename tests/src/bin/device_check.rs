@@ -14,10 +14,11 @@
 //!                                   `generate` and `capture` take a number of devices too
 //! device-check cuda:0 bench         whole steps of published shapes with random weights
 //! device-check cuda:0 kernels       single ops of published shapes
+//! device-check cuda:0 cublaslt      our products of FP8 blocks and NVIDIA's library's: are they the same, and who is faster?
 //! device-check all devices          which devices there are, and why one cannot be used
 //! ```
 //!
-//! `bench` and `kernels` take `--quick` or `--tiny` (sizes for a software device), `--dir DIR` for random checkpoints of up to
+//! `bench`, `kernels` and `cublaslt` take `--quick` or `--tiny` (sizes for a software device), `--dir DIR` for random checkpoints of up to
 //! 47 GB, and, for a card whose name they do not know, `--bandwidth GB/S --fp8 TFLOP/S --bf16 TFLOP/S`.
 //!
 //! The last line is one JSON object. Status 0: passed; 1: failed; 2: no such check; 3: the device failed, with a typed
@@ -32,6 +33,8 @@ use bathysphere::{Device, DeviceStatus, Engine, SamplingParams};
 #[cfg(feature = "ascend")]
 use conformance::ascend;
 use conformance::bench::{BenchOptions, Card, Limits, Scale};
+#[cfg(feature = "cuda")]
+use conformance::bench::{PairRow, pair_products};
 use conformance::capture::Steps;
 use conformance::golden::{divisible, model_dir};
 use conformance::gpu::{self, Vendor};
@@ -48,7 +51,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const USAGE_TEXT: &str = "device-check DEVICE devices | ops [PREFIX] | runtime | goldens [bf16 | fp8] | generate [N] | capture [N] | group N | operators | random-model | steady | \
-                          bench [OPTIONS] | kernels [OPTIONS]";
+                          bench [OPTIONS] | kernels [OPTIONS] | cublaslt [OPTIONS]";
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -102,6 +105,11 @@ fn main() -> ExitCode {
         }
         [device, "capture"] => on_gpu!(device, capture("1")),
         [device, "capture", world_size] => on_gpu!(device, capture(world_size)),
+        #[cfg(feature = "cuda")]
+        [device, "cublaslt", ref options @ ..] if device.starts_with("cuda") => match BenchArgs::parse(options) {
+            Ok(args) => cublaslt(ordinal(device), args.scale),
+            Err(error) => (USAGE, json!({ "check": "cublaslt", "error": error })),
+        },
         [device, what @ ("bench" | "kernels"), ref options @ ..] => match BenchArgs::parse(options) {
             Ok(args) => bench(device, what, &args),
             Err(error) => (USAGE, json!({ "check": what, "error": error })),
@@ -285,6 +293,53 @@ impl BenchArgs {
             _ => return Err("--bandwidth, --fp8 and --bf16 are given together".into()),
         };
         Ok(Self { scale, dir, limits })
+    }
+}
+
+/// The cases of products of FP8 blocks through cuBLASLt, and then every shape by both. Where the library cannot be used the
+/// cases run all the same, by our own kernels, and the reason is what is wrong.
+#[cfg(feature = "cuda")]
+fn cublaslt(ordinal: u32, scale: Scale) -> Answer {
+    let pair = match gpu::cublaslt::Pair::open(ordinal) {
+        Ok(pair) => pair,
+        Err(error) => return (UNAVAILABLE, json!({ "check": "cublaslt", "error": error.to_string() })),
+    };
+    let (ops_status, ops) = run_profile(&pair.theirs, &gpu::profile(&pair.theirs), "linear/fp8/");
+    let version = match pair.version() {
+        Ok(version) => version,
+        Err(reason) => {
+            let status = if ops_status == 0 { UNAVAILABLE } else { ops_status };
+            return (status, json!({ "check": "cublaslt", "error": reason, "ops": ops }));
+        }
+    };
+    let num_in_ops = pair.num_products();
+    let tell = |row: &PairRow| {
+        println!(
+            "{}, {} rows: ours {:.4} ms, theirs {:.4} ms, ratio {:.3}; {:.2} % the same, nmse {:.1e}{}{}",
+            row.what,
+            row.rows,
+            row.ours_ms,
+            row.theirs_ms,
+            row.ratio,
+            100.0 * row.same,
+            row.nmse,
+            if row.agrees { "" } else { ", WRONG" },
+            if row.is_theirs { "" } else { ", BOTH ARE OURS" },
+        );
+    };
+    match pair_products([&pair.ours, &pair.theirs], scale, || pair.num_products(), tell) {
+        Ok(rows) => {
+            let is_right = rows.iter().all(|row| row.agrees && row.is_theirs) && ops_status == 0 && num_in_ops > 0;
+            let device = pair.ours.capabilities();
+            let report = json!({
+                "check": "cublaslt", "version": version, "device": device, "ops": ops, "products_in_ops": num_in_ops,
+                "rows": rows,
+            });
+            (if is_right { 0 } else { FAILED }, report)
+        }
+        Err(error) => {
+            (DEVICE_FAILED, json!({ "check": "cublaslt", "error": error.to_string(), "is_fatal": error.is_fatal() }))
+        }
     }
 }
 

@@ -26,8 +26,9 @@ enum Op {
 /// block; the widths of real experts and of a dense FFN whose last input group is ragged.
 const SHAPES: [(usize, usize); 6] = [(8, 16), (160, 256), (576, 136), (64, 96), (40, 1408), (24, 10944)];
 const ROWS: [usize; 6] = [1, 2, 3, 8, 17, 64];
-/// Rows of a prompt, for devices that have other kernels for FP8 then: no whole number of tiles of 64 or 128.
-const PROMPT_ROWS: [usize; 2] = [100, 300];
+/// Rows of a prompt, for devices that have other kernels for FP8 then: no whole number of tiles of 64 or 128, nor
+/// of fours.
+const PROMPT_ROWS: [usize; 3] = [100, 131, 300];
 
 pub(super) fn cases() -> Vec<LinearCase> {
     let mut cases = Vec::new();

@@ -1,5 +1,7 @@
 //! Checks of a GPU backend that any vendor's runtime, real or emulated, runs: `device-check cuda:0 …`, `rocm:0 …`.
 
+#[cfg(feature = "cuda")]
+pub mod cublaslt;
 mod goldens;
 
 pub use goldens::goldens;
@@ -56,15 +58,15 @@ impl Vendor for Cuda {
     const COLLECTIVES: CollectiveLibrary = backend_cuda::NCCL;
 
     fn runtime(ordinal: u32) -> Result<Self::Runtime, Unavailable> {
-        backend_cuda::CudaRuntime::open(ordinal)
+        backend_cuda::CudaRuntime::open(ordinal, backend_cuda::PromptProducts::Own)
     }
 
-    fn open(ordinal: u32, options: GpuOptions) -> Result<GpuBackend<Self::Runtime>, Unavailable> {
-        backend_cuda::open(ordinal, options)
+    fn open(ordinal: u32, gpu: GpuOptions) -> Result<GpuBackend<Self::Runtime>, Unavailable> {
+        backend_cuda::open(ordinal, backend_cuda::CudaOptions { gpu, ..Default::default() })
     }
 
     fn open_group(ordinals: &[u32]) -> Result<Vec<GpuBackend<Self::Runtime>>, Unavailable> {
-        backend_cuda::open_group(ordinals, GpuOptions::default())
+        backend_cuda::open_group(ordinals, backend_cuda::CudaOptions::default())
     }
 }
 

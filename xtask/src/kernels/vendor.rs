@@ -36,7 +36,7 @@ impl Vendor {
     /// Families that use what one architecture alone has, which are compiled for no other.
     fn families_of_one_architecture(self) -> &'static [(&'static str, [&'static str; 1])] {
         match self {
-            Self::Nvidia => &[("hopper_gemm", ["sm_90a"])],
+            Self::Nvidia => &[("hopper_gemm", ["sm_90a"]), ("scales", ["sm_90a"])],
             Self::Amd => &[],
         }
     }

@@ -58,7 +58,7 @@ impl Common {
                 "FAULT" => take(
                     Fault::parse(value).map(Some),
                     &mut common.fault,
-                    "alloc:N, launch:N, lost:N, replay:N, group:N, collective:N, sum:N or kernel:NAME",
+                    "alloc:N, launch:N, lost:N, replay:N, group:N, collective:N, sum:N, product:N, algorithm:N or kernel:NAME",
                 ),
                 _ => own(name, value).unwrap_or(Err("a choice of this emulator")),
             };

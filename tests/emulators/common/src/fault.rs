@@ -19,10 +19,15 @@ pub enum Fault {
     Collective(u64),
     /// The N-th collective of a group fails while it runs, on all its ranks: they go on without its result.
     Sum(u64),
+    /// The N-th product that a library is asked for is refused.
+    Product(u64),
+    /// From the N-th question on, a library has nothing for the product that it is asked about.
+    Algorithm(u64),
 }
 
 impl Fault {
-    /// `alloc:N`, `launch:N`, `lost:N`, `replay:N`, `group:N`, `collective:N`, `sum:N` or `kernel:NAME`.
+    /// `alloc:N`, `launch:N`, `lost:N`, `replay:N`, `group:N`, `collective:N`, `sum:N`,
+    /// `product:N`, `algorithm:N` or `kernel:NAME`.
     pub fn parse(text: &str) -> Option<Self> {
         let (kind, count) = text.split_once(':')?;
         if kind == "kernel" {
@@ -38,6 +43,8 @@ impl Fault {
             "group" => Self::Group(count),
             "collective" => Self::Collective(count),
             "sum" => Self::Sum(count),
+            "product" => Self::Product(count),
+            "algorithm" => Self::Algorithm(count),
             _ => return None,
         })
     }
@@ -54,6 +61,8 @@ pub struct Injection {
     num_groups: u64,
     num_collectives: u64,
     num_sums: u64,
+    num_products: u64,
+    num_questions: u64,
 }
 
 impl Injection {
@@ -123,6 +132,19 @@ impl Injection {
         self.num_sums += 1;
         let number = self.num_sums;
         (self.fault == Some(Fault::Sum(number))).then(|| format!("injected: sum {number} fails"))
+    }
+
+    /// Before a library's product is queued.
+    pub fn product(&mut self) -> Option<String> {
+        self.num_products += 1;
+        let number = self.num_products;
+        (self.fault == Some(Fault::Product(number))).then(|| format!("injected: product {number} is refused"))
+    }
+
+    /// Before a library is asked how it computes a product: true where it has nothing for it.
+    pub fn is_without_algorithm(&mut self) -> bool {
+        self.num_questions += 1;
+        matches!(self.fault, Some(Fault::Algorithm(first)) if self.num_questions >= first)
     }
 
     /// Kernels that have run, with the one that is about to.

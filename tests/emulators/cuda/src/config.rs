@@ -9,6 +9,7 @@ use gpu_emulator::module::{Kernel, Module};
 use gpu_emulator::{Config, Failure, Gpu, HostKernels, Limits, Nccl, Outcome, Profile, Slot, status};
 
 use crate::abi::status_name;
+use crate::cublaslt::CublasLt;
 use crate::tensor_map;
 
 /// How the environment variables begin that this library reads (`docs/emulators.md`). Nothing else of the project does.
@@ -17,6 +18,8 @@ pub const PREFIX: &str = "CUDA_EMULATOR";
 const PROFILE: &str = "PROFILE";
 /// What `cuDriverGetVersion` says: 12090 is 12.9.
 const DRIVER: &str = "DRIVER";
+/// What `cublasLtGetVersion` says: 120900 is 12.9.0.
+const CUBLASLT: &str = "CUBLASLT";
 
 /// Limits of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,14 +30,20 @@ pub struct Cuda {
     pub(crate) num_multiprocessors: u32,
     /// Shared memory per block that a kernel may be allowed, static and dynamic, in bytes.
     pub(crate) max_shared_bytes: u32,
+    /// What the library of products says of itself: no limit of a generation, but its machine's.
+    pub(crate) cublaslt: usize,
 }
 
+/// Of the library of products, where nothing is chosen: the first with products of FP8 blocks.
+const CUBLASLT_VERSION: usize = 120_900;
+
 /// From the compute capability table of NVIDIA's programming guide; multiprocessors of A100, L40S and H100 SXM.
-pub(crate) const PROFILES: [Cuda; 3] = [
-    Cuda { name: "sm_80", compute_capability: 80, num_multiprocessors: 108, max_shared_bytes: 163 << 10 },
-    Cuda { name: "sm_89", compute_capability: 89, num_multiprocessors: 142, max_shared_bytes: 99 << 10 },
-    Cuda { name: "sm_90", compute_capability: 90, num_multiprocessors: 132, max_shared_bytes: 227 << 10 },
-];
+pub(crate) const PROFILES: [Cuda; 3] =
+    [profile("sm_80", 80, 108, 163 << 10), profile("sm_89", 89, 142, 99 << 10), profile("sm_90", 90, 132, 227 << 10)];
+
+const fn profile(name: &'static str, compute_capability: u32, num_multiprocessors: u32, max_shared_bytes: u32) -> Cuda {
+    Cuda { name, compute_capability, num_multiprocessors, max_shared_bytes, cublaslt: CUBLASLT_VERSION }
+}
 
 /// Limits that all generations share.
 pub(crate) const MAX_THREADS: u32 = 1024;
@@ -50,6 +59,7 @@ static KERNELS: HostKernels = HostKernels::new(Profile::Nvidia);
 impl Gpu for Cuda {
     const EMULATOR: &'static str = "cuda-emulator";
     const DEFAULT_CONTEXT: u64 = 0;
+    type Libraries = CublasLt;
 
     fn slot() -> &'static Slot<Self> {
         &DRIVER_OF_THE_PROCESS
@@ -124,15 +134,17 @@ pub(crate) fn default_config() -> Config<Cuda> {
 
 fn parse(variables: &Variables) -> Result<Config<Cuda>, String> {
     let Config { mut gpu, mut version, mut nccl, .. } = default_config();
+    let mut cublaslt = CUBLASLT_VERSION;
     let common = Common::parse(PREFIX, variables, |name, value| match name {
         PROFILE => {
             let named = PROFILES.into_iter().find(|profile| profile.name == value);
             Some(take(named, &mut gpu, "sm_80, sm_89 or sm_90"))
         }
         DRIVER => Some(take(value.parse().ok(), &mut version, "a version such as 12090")),
+        CUBLASLT => Some(take(value.parse().ok(), &mut cublaslt, "a version such as 120900")),
         _ => nccl.choose(name, value),
     })?;
-    Ok(Config { gpu, version, common, nccl })
+    Ok(Config { gpu: Cuda { cublaslt, ..gpu }, version, common, nccl })
 }
 
 #[cfg(test)]
@@ -147,6 +159,7 @@ mod tests {
         assert_eq!(parse(PROFILE, "sm_89").unwrap().gpu.compute_capability, 89);
         assert_eq!(parse(DRIVER, "11080").unwrap().version, 11_080);
         assert_eq!(parse("NCCL", "20804").unwrap().nccl.version, 20_804);
+        assert_eq!(parse(CUBLASLT, "120803").unwrap().gpu.cublaslt, 120_803);
         for (name, value) in [(PROFILE, "sm_75"), (DRIVER, "new"), ("PATIENCE", "little")] {
             let error = parse(name, value).unwrap_err();
             assert!(error.contains(&format!("CUDA_EMULATOR_{name}={value}")), "{error}");

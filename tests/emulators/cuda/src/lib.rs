@@ -6,6 +6,7 @@
 //! * [`config`]: which device it pretends to be, chosen by environment variables; images are the real ones, their entry
 //!   points, parameters and limits are read from the file.
 //! * [`tensor_map`]: matrices as the copy engine of Hopper knows them.
+//! * [`cublaslt`]: the library of products, as far as FP8 in blocks of 128 goes.
 //! * `gpu_emulator`: what it shares with other vendors' drivers: who owns what, streams, graphs, launches.
 //! * [`api`]: the C functions. Those that nothing here models answer `CUDA_ERROR_NOT_SUPPORTED` with their name.
 //!
@@ -16,6 +17,7 @@
 mod abi;
 mod api;
 pub mod config;
+mod cublaslt;
 mod tensor_map;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Under the C functions. Handles are numbers in pointers' clothes.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{CStr, c_char, c_void};
+use std::ops::RangeInclusive;
 
 use emulator_common::exit::say;
 use emulator_common::{Failure, Outcome, caller, memory};
@@ -45,6 +46,31 @@ pub fn answer<G: Gpu>(name: &str, body: impl FnMut(&mut Driver<G>) -> Outcome<()
             status
         }
     }
+}
+
+/// The statuses of a library beside the driver, which has its own.
+#[derive(Debug)]
+pub struct Statuses {
+    /// Those that it has.
+    pub known: RangeInclusive<Status>,
+    /// What it answers where the driver fails.
+    pub unhandled: Status,
+    /// What one stands for.
+    pub words: fn(Status) -> &'static CStr,
+}
+
+/// Runs the body of a library's function and reports what it refuses.
+pub fn answer_as<G: Gpu>(statuses: &Statuses, name: &str, body: impl FnMut(&mut Driver<G>) -> Outcome<()>) -> Status {
+    let outcome = match G::slot().call(body) {
+        Ok(outcome) => outcome,
+        Err(message) => Err(Failure::new(statuses.unhandled, message)),
+    };
+    let Err(Failure { status, message }) = outcome else { return status::SUCCESS };
+    let status = if statuses.known.contains(&status) { status } else { statuses.unhandled };
+    if !message.is_empty() {
+        say(G::EMULATOR, &format!("{name}: {}: {message}", (statuses.words)(status).to_string_lossy()));
+    }
+    status
 }
 
 /// Writes a result to where the caller wants it.

@@ -17,6 +17,9 @@ pub trait Gpu: Debug + Copy + Send + Sync + 'static {
     /// The context of a thread that took none; 0 where there is none for it.
     const DEFAULT_CONTEXT: u64;
 
+    /// What the vendor's other libraries hold; `()` where there are none.
+    type Libraries: Libraries;
+
     /// The one driver of the process.
     fn slot() -> &'static Slot<Self>;
 
@@ -50,6 +53,18 @@ pub trait Gpu: Debug + Copy + Send + Sync + 'static {
 
     /// Address and size of the memory behind an argument that describes memory without being its address.
     fn memory_behind(argument: &[u8]) -> Option<Result<(u64, u64), String>>;
+}
+
+/// What libraries beside the driver hold for their callers.
+pub trait Libraries: Debug + Default + Send {
+    /// What was not given back.
+    fn leaks(&self) -> Vec<String>;
+}
+
+impl Libraries for () {
+    fn leaks(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Limits that a launch keeps to.

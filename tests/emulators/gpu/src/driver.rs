@@ -9,7 +9,7 @@ use emulator_common::fault::Injection;
 use emulator_common::{Failure, Outcome};
 
 use crate::collective::Groups;
-use crate::config::{Config, Gpu};
+use crate::config::{Config, Gpu, Libraries as _};
 use crate::event::Event;
 use crate::graph::Graph;
 use crate::module::{Function, Module};
@@ -38,6 +38,8 @@ pub enum Kind {
     Graph,
     GraphExec,
     Communicator,
+    /// Of a library beside the driver.
+    Library,
 }
 
 const KIND_SHIFT: u32 = 40;
@@ -97,7 +99,7 @@ impl Context {
 
 /// The whole state.
 #[derive(Debug)]
-pub struct Driver<G> {
+pub struct Driver<G: Gpu> {
     /// The machine.
     pub config: Config<G>,
     /// True once the driver was told to start.
@@ -109,7 +111,10 @@ pub struct Driver<G> {
     pub(crate) groups: Groups,
     /// Set by what another thread may wait for.
     pub(crate) has_news: bool,
-    pub(crate) injection: Injection,
+    /// What goes wrong on purpose.
+    pub injection: Injection,
+    /// What the vendor's other libraries hold.
+    pub libraries: G::Libraries,
 }
 
 thread_local! {
@@ -129,7 +134,7 @@ pub fn set_current(context: u64) {
 
 /// The one driver of the process, made when it is first asked for.
 #[derive(Debug)]
-pub struct Slot<G> {
+pub struct Slot<G: Gpu> {
     driver: Mutex<Option<Driver<G>>>,
     /// Some call did what another one may wait for.
     news: Condvar,
@@ -214,6 +219,7 @@ impl<G: Gpu> Driver<G> {
             groups: Groups::default(),
             has_news: false,
             injection: Injection::new(config.common.fault),
+            libraries: G::Libraries::default(),
         }
     }
 
@@ -310,6 +316,10 @@ impl<G: Gpu> Driver<G> {
     pub fn all_leaks(&self) -> Vec<String> {
         let mut leaks = self.leaks.clone();
         leaks.extend(self.leaked_communicators());
+        // A lost device takes everything with it.
+        if self.contexts.values().all(|context| context.sticky.is_none()) {
+            leaks.extend(self.libraries.leaks());
+        }
         for context in self.contexts.values() {
             leaks.extend(context.leaks());
             let Context { device, num_retained, sticky, .. } = context;

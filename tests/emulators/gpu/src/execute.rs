@@ -36,6 +36,12 @@ pub(crate) fn run<G: Gpu>(driver: &mut Driver<G>, op: Op) -> Outcome<()> {
                 event.pass(count);
             }
         }
+        Op::Work(work) => {
+            if let Some(message) = driver.injection.launch(work.name()) {
+                return Err(Failure::new(status::LAUNCH_FAILED, message));
+            }
+            work.run(driver.context()?)?;
+        }
         // What waits, or is made of ops, is the stream's business.
         Op::Wait { .. } | Op::Graph(_) | Op::Collective(_) => {}
     }

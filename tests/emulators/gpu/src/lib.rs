@@ -27,8 +27,8 @@ pub mod status;
 pub mod stream;
 pub mod two_kernels;
 
-pub use api::{answer, name, read, read_at, read_elf, write};
-pub use config::{Config, Gpu, Limits, Nccl};
+pub use api::{Statuses, answer, answer_as, name, read, read_at, read_elf, write};
+pub use config::{Config, Gpu, Libraries, Limits, Nccl};
 pub use driver::{Context, DeviceId, Driver, Kind, Memory, Slot, current, set_current};
 pub use emulator_common::{Failure, Outcome};
 pub use gpu_host::Profile;

@@ -5,9 +5,9 @@ use std::cell::RefCell;
 use std::ffi::{CStr, c_int};
 use std::thread::{self, ThreadId};
 
-use emulator_common::exit::say;
 use emulator_common::{Failure, Outcome};
 
+use crate::api::{Statuses, answer_as};
 use crate::collective::{Collective, Group, Life, Member};
 use crate::config::Gpu;
 use crate::driver::{BLOCKED, Driver, Kind, current, set_current};
@@ -65,18 +65,9 @@ thread_local! {
 
 /// Runs the body of a function and reports what it refuses.
 pub fn answer<G: Gpu>(name: &str, body: impl FnMut(&mut Driver<G>) -> Outcome<()>) -> Status {
-    let outcome = match G::slot().call(body) {
-        Ok(outcome) => outcome,
-        Err(message) => Err(Failure::new(result::UNHANDLED_CUDA_ERROR, message)),
-    };
-    let Err(Failure { status, message }) = outcome else { return result::SUCCESS };
     // A driver that fails before the body has its own statuses.
     let known = result::UNHANDLED_CUDA_ERROR..=result::REMOTE_ERROR;
-    let status = if known.contains(&status) { status } else { result::UNHANDLED_CUDA_ERROR };
-    if !message.is_empty() {
-        say(G::EMULATOR, &format!("{name}: {}: {message}", words(status).to_string_lossy()));
-    }
-    status
+    answer_as(&Statuses { known, unhandled: result::UNHANDLED_CUDA_ERROR, words }, name, body)
 }
 
 fn argument<T>(message: String) -> Outcome<T> {

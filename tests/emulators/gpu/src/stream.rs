@@ -4,6 +4,8 @@
 //! old contents, and pinned memory that is written again too early is copied with its new ones.
 
 use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::sync::Arc;
 
 use emulator_common::{Failure, Outcome};
 
@@ -51,6 +53,19 @@ pub(crate) enum Op {
     /// An executable graph, as it was when it was launched.
     Graph(Vec<Op>),
     Collective(Collective),
+    Work(Arc<dyn Work>),
+}
+
+/// What a library beside the driver queues.
+pub trait Work: Debug + Send + Sync {
+    /// What injected faults call it.
+    fn name(&self) -> &'static str;
+
+    /// Does it, when its turn comes.
+    ///
+    /// # Errors
+    /// What is wrong then: memory that is gone above all.
+    fn run(&self, context: &mut Context) -> Outcome<()>;
 }
 
 impl Op {
@@ -145,6 +160,11 @@ impl<G: Gpu> Driver<G> {
             Progress::Idle => Ok(()),
             Progress::Ran | Progress::Blocked => Err(Failure::new(status::NOT_READY, "")),
         }
+    }
+
+    /// Queues work of a library, or records it.
+    pub fn queue_work(&mut self, stream: u64, work: Arc<dyn Work>) -> Outcome<()> {
+        self.push(stream, Op::Work(work))
     }
 
     /// Queues work on a stream, or records it.

@@ -98,6 +98,7 @@ impl Gpu for Hip {
     const EMULATOR: &'static str = "hip-emulator";
     /// That of device 0.
     const DEFAULT_CONTEXT: u64 = 1;
+    type Libraries = ();
 
     fn slot() -> &'static Slot<Self> {
         &DRIVER_OF_THE_PROCESS

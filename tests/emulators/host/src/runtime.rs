@@ -70,6 +70,7 @@ impl HostRuntime {
             max_shared_bytes,
             fp8: fp8(profile),
             has_mma: true,
+            notes: Vec::new(),
         };
         Self { info, options, kernels: kernels.map(by_name).collect(), ledger: Ledger::default() }
     }
@@ -120,6 +121,10 @@ impl GpuRuntime for HostRuntime {
     }
 
     fn wide_tile_rows(&self, wide: &Infallible, _: u32) -> u32 {
+        match *wide {}
+    }
+
+    fn wide_scratch_bytes(&self, wide: &Infallible, _: u32) -> usize {
         match *wide {}
     }
 

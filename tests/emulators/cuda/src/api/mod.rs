@@ -1,6 +1,7 @@
 //! The C functions, one file per part of the driver's reference, over what all drivers of GPUs share.
 
 pub(crate) mod context;
+pub(crate) mod cublaslt;
 pub(crate) mod device;
 pub(crate) mod event;
 pub(crate) mod graph;

@@ -1,6 +1,7 @@
 //! Every rule, kept and broken on purpose, through the C functions.
 #![allow(clippy::unwrap_used)]
 
+mod cublaslt;
 mod device;
 mod faults;
 mod launches;
