@@ -1,7 +1,5 @@
 //! [`Backend`] for GPUs: unpacks tensors and hands their addresses to the ops.
 
-use std::sync::Arc;
-
 use engine_core::backend::{
     ActTensor, Backend, CacheFormat, CacheSpec, Capabilities, DType, Element, ExpertsWeights, FfnWeights, GateSpec,
     GateWeights, LayerStep, MlaPrologIo, MlaSpec, MlaWeights, PrepareError, Rank, Replayed, Routing, StepError, Tensor,
@@ -9,7 +7,7 @@ use engine_core::backend::{
 use engine_core::quant::{HostWeight, WeightFormat};
 use half::bf16;
 
-use crate::collective::{CollectiveError, Communicator};
+use crate::collective::{CollectiveError, Member};
 use crate::device::Device;
 use crate::experts::{Choice, GpuExperts};
 use crate::ffn::GpuFfn;
@@ -27,7 +25,7 @@ use crate::top::{Logits, top_logits};
 #[derive(Debug)]
 pub struct GpuBackend<R: GpuRuntime> {
     /// Given back before the device.
-    communicator: Option<Arc<Communicator>>,
+    communicator: Option<Member>,
     rank: Rank,
     device: Device<R>,
     kernels: Kernels<R::Kernel>,
@@ -48,7 +46,7 @@ impl<R: GpuRuntime> GpuBackend<R> {
     pub(crate) fn in_group(
         runtime: R,
         options: GpuOptions,
-        (rank, communicator): (Rank, Option<Arc<Communicator>>),
+        (rank, communicator): (Rank, Option<Member>),
     ) -> Result<Self, PrepareError> {
         let kernels = Kernels::new(&runtime)?;
         let device = Device::new(runtime, options)?;

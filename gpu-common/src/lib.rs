@@ -49,7 +49,7 @@ mod vendor;
 mod wide;
 
 pub use backend::GpuBackend;
-pub use collective::{CollectiveLibrary, Communicator, open_group};
+pub use collective::{CollectiveLibrary, open_group};
 pub use experts::GpuExperts;
 pub use ffn::GpuFfn;
 pub use gate::GpuGate;

@@ -1,10 +1,8 @@
 //! A stream: its queue of work, and memory for what lives between the kernels of one op.
 
-use std::sync::Arc;
-
 use engine_core::backend::{Replayed, StepError};
 
-use crate::collective::Communicator;
+use crate::collective::Member;
 use crate::device::{Device, Memory};
 use crate::runtime::GpuRuntime;
 
@@ -69,7 +67,7 @@ pub struct GpuGraph<R: GpuRuntime> {
     graph: R::Graph,
     num_moves: u64,
     /// Whose collectives may be recorded: ends after the graph.
-    _communicator: Option<Arc<Communicator>>,
+    _communicator: Option<Member>,
 }
 
 /// A stream of a GPU backend.
@@ -89,7 +87,7 @@ impl<R: GpuRuntime> GpuStream<R> {
     pub(crate) fn capture(
         &mut self,
         device: &Device<R>,
-        communicator: Option<&Arc<Communicator>>,
+        communicator: Option<&Member>,
         run: &mut dyn FnMut(&mut Self) -> Result<(), StepError>,
     ) -> Result<Option<GpuGraph<R>>, StepError> {
         let runtime = device.runtime();

@@ -170,7 +170,7 @@ unsafe impl Send for OwnedHandle {}
 /// The library waits, when the last communicator of a group ends, until no recorded work holds a collective of any: whoever
 /// holds such work holds the communicator too, and lets go of the work first.
 #[derive(Debug)]
-pub struct Communicator {
+pub(crate) struct Communicator {
     api: Arc<Api>,
     handle: Mutex<Option<OwnedHandle>>,
 }

@@ -7,12 +7,13 @@
 mod library;
 mod trial;
 
-use std::sync::{Arc, Weak};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use engine_core::backend::{Rank, Unavailable};
 
-pub use library::Communicator;
-use library::Loaded;
+use library::{Communicator, Loaded};
 
 use crate::backend::GpuBackend;
 use crate::options::GpuOptions;
@@ -20,6 +21,10 @@ use crate::runtime::GpuRuntime;
 
 /// Values of the sums that are tried: few and many, which go different ways.
 const TRIED_COUNTS: [usize; 2] = [64, 1 << 20];
+
+/// How long the last of a group waits until communicators that are being aborted are gone. A library may never come back from
+/// that; then they are left to the end of the process.
+const ABORT_TIME: Duration = Duration::from_secs(10);
 
 /// A vendor's library of collectives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,12 +108,16 @@ pub fn open_group<R: GpuRuntime>(
         vec![None; ordinals.len()]
     };
     let ranks = Rank::group(ordinals.len());
+    let aborting = Arc::new(Aborting::default());
     if let Some(rank) = ranks.first() {
-        abort_on_failure(rank, communicators.iter().flatten().map(Arc::downgrade).collect());
+        abort_on_failure(rank, &aborting, communicators.iter().flatten().map(Arc::downgrade).collect());
     }
-    let members = opened.into_iter().zip(ranks.into_iter().zip(communicators));
+    let members = communicators.into_iter().map(|communicator: Option<Arc<Communicator>>| {
+        communicator.map(|communicator| Member { communicator, _aborting: aborting.clone() })
+    });
+    let opened = opened.into_iter().zip(ranks.into_iter().zip(members));
     let backend = |((runtime, options), member)| GpuBackend::in_group(runtime, options, member);
-    members.map(backend).collect::<Result<_, _>>().map_err(|error| unavailable(error.to_string()))
+    opened.map(backend).collect::<Result<_, _>>().map_err(|error| unavailable(error.to_string()))
 }
 
 /// One for each runtime, tried out.
@@ -130,14 +139,53 @@ fn communicators<R: GpuRuntime>(
     Ok(communicators)
 }
 
+/// A rank's communicator, and its share of what ends all of them. Backends and recorded work hold one each.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    /// Given back before the group is.
+    communicator: Arc<Communicator>,
+    _aborting: Arc<Aborting>,
+}
+
+impl std::ops::Deref for Member {
+    type Target = Communicator;
+
+    fn deref(&self) -> &Communicator {
+        &self.communicator
+    }
+}
+
+/// Communicators that are being aborted, if any are. The last member of the group waits until that is done.
+#[derive(Debug, Default)]
+struct Aborting(Mutex<Option<Receiver<()>>>);
+
+impl Drop for Aborting {
+    fn drop(&mut self) {
+        let aborting = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // The other end is gone, without a word, when all is done.
+        if aborting.is_some_and(|done| done.recv_timeout(ABORT_TIME) == Err(RecvTimeoutError::Timeout)) {
+            tracing::error!(
+                seconds = ABORT_TIME.as_secs(),
+                "communicators are still being aborted, and are left alone"
+            );
+        }
+    }
+}
+
 /// Has every communicator aborted when a rank of the group fails, so that devices which wait for it come back.
 ///
 /// In a thread of its own: the last communicator to end waits for recorded work that holds its collectives, and some of that
 /// is held by the rank that fails.
-fn abort_on_failure(rank: &Rank, communicators: Vec<Weak<Communicator>>) {
+fn abort_on_failure(rank: &Rank, aborting: &Arc<Aborting>, communicators: Vec<Weak<Communicator>>) {
+    let aborting = aborting.clone();
     rank.on_failure(move || {
         let communicators: Vec<Arc<Communicator>> = communicators.iter().filter_map(Weak::upgrade).collect();
-        let abort = move || abort_all(&communicators);
+        let (is_busy, done) = channel();
+        *aborting.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+        let abort = move || {
+            abort_all(&communicators);
+            drop((communicators, is_busy));
+        };
         if let Err(error) = std::thread::Builder::new().name("abort communicators".into()).spawn(abort) {
             tracing::error!(%error, "communicators could not be aborted: there is no thread to do it");
         }
