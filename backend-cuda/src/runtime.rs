@@ -82,6 +82,7 @@ impl CudaRuntime {
             max_shared_bytes: device.attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
             fp8: if compute_capability >= (8, 9) { Fp8::Ocp } else { Fp8::None },
             has_mma: true,
+            results_are_operands: true,
             notes: match &cublaslt {
                 Ok(library) => vec![format!("prompts of FP8 by cuBLASLt {}", library.version())],
                 Err(CublasLtReason::NotAsked) => Vec::new(),

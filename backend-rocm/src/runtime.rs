@@ -76,6 +76,7 @@ impl RocmRuntime {
             max_shared_bytes: properties.max_shared_bytes,
             fp8,
             has_mma: true,
+            results_are_operands: false,
             notes: Vec::new(),
         };
         let version = runtime.version();

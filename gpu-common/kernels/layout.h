@@ -17,6 +17,9 @@ constexpr u32 OPERAND_BYTES = 32;
 // NVIDIA's mma.sync.m16n8k16 (m16n8k32 for codes), two of them side by side.
 struct MmaLayout {
   static constexpr u32 NUM_COPIES = 1, NUM_SLICES = 4, LANE_ROWS = 2, LANES_PER_ROW = 4;
+  // A lane has of a result what it has of a left operand: the values of word `i` are left_value(i) and the next one.
+  static constexpr bool RESULT_IS_LEFT = true;
+  GK_DEVICE static u32 left_value(u32 i) { return i % 2 * 2 + i / 2 * 4; }
 
   // Row of the left operand, column of the right one, and first of the four bytes of k that word `i` of `lane` holds.
   GK_DEVICE static u32 left_row(u32 lane, u32 i) { return lane / 4 + i % 2 * 8; }
@@ -46,6 +49,7 @@ struct LaneRowLayout {
   // Lanes with parts of the same row.
   static constexpr u32 NUM_SLICES = WAVE / TILE;
   static constexpr u32 NUM_COPIES = 1, LANE_ROWS = TILE / NUM_SLICES, LANES_PER_ROW = TILE;
+  static constexpr bool RESULT_IS_LEFT = false;
 
   GK_DEVICE static u32 left_row(u32 lane, u32) { return lane % TILE; }
   GK_DEVICE static u32 right_col(u32 lane, u32) { return lane % TILE; }

@@ -1,8 +1,8 @@
-// What attention kernels on the paged latent cache share: which rows and positions a block has, how they come into shared
-// memory.
+// What kernels of absorbed attention on the paged latent cache share: which rows and positions a block has, how they come
+// into shared memory.
 #pragma once
 
-#include "tile.h"
+#include "attention.h"
 
 namespace gk {
 
@@ -23,28 +23,8 @@ struct Attention {
   float scale;
 };
 
-// Blocks of rows before sequence `seq`. As many blocks as this leaves a sequence are at least as many as it needs.
-template <u32 ROWS>
-GK_DEVICE u32 first_row_block(const Attention& p, u32 seq) {
-  return u32(u64(p.query_start_loc[seq]) * p.num_heads / ROWS) + seq;
-}
-
-template <u32 ROWS>
-GK_DEVICE u32 sequence_of(const Attention& p, u32 row_block) {
-  u32 low = 0, high = p.num_seqs;
-  while (high - low > 1) {
-    const u32 middle = (low + high) / 2;
-    if (first_row_block<ROWS>(p, middle) <= row_block) {
-      low = middle;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
-
-// A block's part of a step: `num_rows` query rows of one sequence, from its row `first_row` on (`global_row` of the
-// step), against positions start..end. There may be none of either.
+// A block's part of the launch: `num_rows` query rows of one sequence, from its row `first_row` on (`global_row` of all),
+// against positions start..end. There may be none of either.
 struct Part {
   u32 seq, first_row, num_rows, context_len, start, end;
   u64 global_row;
@@ -53,12 +33,13 @@ struct Part {
 template <u32 ROWS>
 GK_DEVICE Part part_of(const Attention& p) {
   Part part;
-  part.seq = sequence_of<ROWS>(p, block_x());
-  const u32 first_token = p.query_start_loc[part.seq], num_tokens = p.query_start_loc[part.seq + 1] - first_token;
-  const u32 all_rows = num_tokens * p.num_heads, seq_len = p.seq_lens[part.seq];
-  part.first_row = (block_x() - first_row_block<ROWS>(p, part.seq)) * ROWS;
+  const Sequences sequences{p.query_start_loc, p.seq_lens, p.num_seqs};
+  part.seq = sequences.sequence_of(block_x(), p.num_heads, ROWS);
+  const u32 num_tokens = sequences.num_tokens(part.seq), seq_len = p.seq_lens[part.seq];
+  const u32 all_rows = num_tokens * p.num_heads;
+  part.first_row = (block_x() - sequences.first_row_block(part.seq, p.num_heads, ROWS)) * ROWS;
   part.num_rows = part.first_row < all_rows ? min(ROWS, all_rows - part.first_row) : 0;
-  part.global_row = u64(first_token) * p.num_heads + part.first_row;
+  part.global_row = u64(sequences.first_token(part.seq)) * p.num_heads + part.first_row;
   part.context_len = seq_len - num_tokens;
   // A sequence is cut by its own length, into whole tiles, so that the launch need not know it.
   const u32 wanted = max(div_up(seq_len, p.num_splits), p.min_split_positions);
@@ -69,8 +50,6 @@ GK_DEVICE Part part_of(const Attention& p) {
   return part;
 }
 
-// Elements between rows in shared memory, beyond their width: the rows of a tile lie in different banks.
-constexpr u32 PAD = 8;
 // Lanes beside each other that copy one position, 128 bytes at a time.
 constexpr u32 LANES_PER_POSITION = 8;
 
@@ -88,11 +67,11 @@ GK_DEVICE void stage_queries(const Attention& p, const Part& part, u32 rows, bf1
 // Starts copies of a tile of slots to rows of shared memory, zeros from `part.end` on and never what an unwritten slot
 // holds. Slots and `stride`, the bytes from row to row, are multiples of 16 bytes.
 GK_DEVICE void stage_slots(const Attention& p, const Part& part, u32 first, u32 slot_bytes, u8* to, u32 stride) {
-  const u32* blocks = p.block_table + u64(part.seq) * p.max_blocks_per_seq;
   for (u32 i = thread() / LANES_PER_POSITION; i < p.tile_positions; i += num_threads() / LANES_PER_POSITION) {
     const u32 position = first + i;
     const bool is_there = position < part.end;
-    const u64 slot = is_there ? u64(blocks[position / p.block_size]) * p.block_size + position % p.block_size : 0;
+    const u64 slot =
+        is_there ? slot_of(p.block_table, p.max_blocks_per_seq, p.block_size, part.seq, position) : 0;
     const u8* from = p.cache + slot * slot_bytes;
     u8* to_position = to + i * stride;
 #pragma unroll 3
@@ -100,19 +79,6 @@ GK_DEVICE void stage_slots(const Attention& p, const Part& part, u32 first, u32 
       copy_async16_or_zero(to_position + at, from + at, is_there);
     }
   }
-}
-
-// Over the lanes of a row, in each of them.
-GK_DEVICE float row_max(float value) {
-#pragma unroll
-  for (u32 mask = 1; mask < LANES_PER_ROW; mask *= 2) value = max(value, shuffle_xor(value, mask));
-  return value;
-}
-
-GK_DEVICE float row_sum(float value) {
-#pragma unroll
-  for (u32 mask = 1; mask < LANES_PER_ROW; mask *= 2) value += shuffle_xor(value, mask);
-  return value;
 }
 
 }  // namespace gk

@@ -58,7 +58,9 @@ class Fp8Keys {
     sync();
 #pragma unroll 1
     for (u32 i = thread() / LANES_PER_POSITION; i < p.tile_positions; i += num_threads() / LANES_PER_POSITION) {
-      widen(p, slots_ + i * slot_bytes_, tile_ + i * stride_);
+      bf16* to = tile_ + i * stride_;
+      widen_slot(slots_ + i * slot_bytes_, p.padded_rank, p.width, thread() % LANES_PER_POSITION, LANES_PER_POSITION, to,
+                 to + p.padded_rank);
     }
     // The tile is there, and nobody reads the slots any more.
     sync();
@@ -67,33 +69,6 @@ class Fp8Keys {
   }
 
  private:
-  // One slot, by the lanes of its position: code times scale, rounded once; rotated values as they are.
-  GK_DEVICE void widen(const Attention& p, const u8* slot, bf16* to) const {
-    constexpr u32 N = PER_VEC<FP8>;
-    const float* scales = reinterpret_cast<const float*>(slot + p.padded_rank);
-#pragma unroll 1
-    for (u32 col = thread() % LANES_PER_POSITION * N; col < p.padded_rank; col += LANES_PER_POSITION * N) {
-      const float scale = scales[col / FP8_BLOCK];
-      float values[N];
-      decode<FP8>(load_vec<Vec16>(slot + col), values);
-#pragma unroll
-      for (u32 half = 0; half < 2; ++half) {
-        Vec16 pairs;
-#pragma unroll
-        for (u32 i = 0; i < 4; ++i) {
-          const u32 at = N / 2 * half + 2 * i;
-          pairs.words[i] = rounded_pair(values[at] * scale, values[at + 1] * scale);
-        }
-        store_vec(to + col + N / 2 * half, pairs);
-      }
-    }
-    const u8* rope = slot + fp8_slot_rope(p.padded_rank);
-#pragma unroll 1
-    for (u32 col = thread() % LANES_PER_POSITION * 8; col < p.width - p.padded_rank; col += LANES_PER_POSITION * 8) {
-      store_vec(to + p.padded_rank + col, load_vec<Vec16>(rope + 2 * col));
-    }
-  }
-
   const u32 stride_, slot_bytes_;
   bf16* tile_;
   u8* slots_;

@@ -77,17 +77,17 @@ GK_KERNEL write_latents_fp8(const bf16* kv_a, const float* norm, const float* co
 }
 GK_EXPORT(write_latents_fp8)
 
-// q [T][N][P + R] to its two parts: `nope` [T][N][padded_nope], filled up with zeros, for the absorption; the rotated
-// rest to `queries` [T][N][width] from column `padded_rank` on. One block per token and head.
-GK_KERNEL split_queries(const bf16* q, const float* cos, const float* sin, const u32* positions, bf16* nope,
-                        bf16* queries, u32 num_heads, u32 nope_dim, u32 padded_nope, u32 rope_dim, u32 padded_rank,
-                        u32 width) {
+// q [T][N][P + R] to its two parts, each filled up with zeros: `nope`, rows of `padded_nope` values `nope_stride` apart, and
+// the rotated rest, rows of `padded_rope` values `rope_stride` apart. A row is a token's head, and has a block.
+GK_KERNEL split_queries(const bf16* q, const float* cos, const float* sin, const u32* positions, bf16* nope, bf16* rope,
+                        u32 num_heads, u32 nope_dim, u32 padded_nope, u32 nope_stride, u32 rope_dim, u32 padded_rope,
+                        u32 rope_stride) {
   const bf16* from = q + u64(block_x()) * (nope_dim + rope_dim);
-  bf16* to_nope = nope + u64(block_x()) * padded_nope;
-  bf16* to_rope = queries + u64(block_x()) * width + padded_rank;
+  bf16* to_nope = nope + u64(block_x()) * nope_stride;
+  bf16* to_rope = rope + u64(block_x()) * rope_stride;
   const u64 angles = u64(positions[block_x() / num_heads]) * (rope_dim / 2);
   for (u32 i = thread(); i < padded_nope; i += num_threads()) to_nope[i] = i < nope_dim ? from[i] : bf16{0};
-  for (u32 i = thread(); i < width - padded_rank; i += num_threads()) {
+  for (u32 i = thread(); i < padded_rope; i += num_threads()) {
     to_rope[i] = i < rope_dim ? to_bf16(rotated(from + nope_dim, cos + angles, sin + angles, i)) : bf16{0};
   }
 }

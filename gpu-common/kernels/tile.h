@@ -50,6 +50,19 @@ constexpr u32 LANES_PER_ROW = Layout::LANES_PER_ROW;
 GK_DEVICE u32 lane_row(u32 i) { return Layout::lane_row(i); }
 GK_DEVICE u32 tile_row(u32 lane_row) { return result_row(Layout::first_of_row(lane_row)); }
 
+// Results rounded to bf16, as the left operand of another product, in layouts where that takes no other lane.
+template <class L = Layout>
+GK_DEVICE TileOperand as_left(const TileResult& result) {
+  static_assert(L::RESULT_IS_LEFT, "a lane has of a result what it has of a left operand");
+  TileOperand operand;
+#pragma unroll
+  for (u32 i = 0; i < OPERAND_WORDS; ++i) {
+    const u32 value = L::left_value(i);
+    operand.words[i] = rounded_pair(result.values[value], result.values[value + 1]);
+  }
+  return operand;
+}
+
 // Operands from registers. The slices of a row are as many runs of k; a lane holds one slice of each of its SLICE_ROWS
 // rows, and a product takes the next STEP_WORDS words of every slice. Which k a product takes is then not the order of
 // memory, which does not matter as long as both operands are sliced alike.

@@ -103,7 +103,7 @@ fn capabilities<R: GpuRuntime>(device: &Device<R>) -> Capabilities {
     let mut notes = vec![
         format!("{}, {} multiprocessors, waves of {}", info.architecture, info.num_multiprocessors, info.wave_size),
         fp8.into(),
-        "absorbed MLA".into(),
+        "MLA is absorbed, but for prompts".into(),
     ];
     notes.extend_from_slice(&info.notes);
     Capabilities {
@@ -120,7 +120,7 @@ fn capabilities<R: GpuRuntime>(device: &Device<R>) -> Capabilities {
         activation: DType::Bf16,
         cache_element_bytes: size_of::<bf16>(),
         cache_formats: CacheFormat::ALL.into(),
-        memory_bytes: Some(info.free_bytes),
+        memory_bytes: Some(info.free_bytes.saturating_sub(device.options().expanded_bytes)),
         max_cache_layer_bytes: None,
         notes,
     }
@@ -386,8 +386,7 @@ impl<R: GpuRuntime> Backend for GpuBackend<R> {
         cache: &GpuLatentCache<R>,
         out: &mut ActTensor<Self>,
     ) -> Result<(), StepError> {
-        let to = (self.address(out), out.rows() as u32);
-        mla.attention(&self.device, stream, step, (queries, cache), to)
+        mla.attention(&self.device, stream, step, (queries, cache), self.address(out))
     }
 
     fn moe_gate(

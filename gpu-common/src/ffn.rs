@@ -95,7 +95,7 @@ impl<R: GpuRuntime> GpuFfn<R> {
         match self.gate_up_wide.for_rows(input, inner_rows) {
             Some(wide) => device.wide_product(stream, wide, (input, to_hidden), inner_rows)?,
             None => {
-                let weights = [&self.gate, &self.up];
+                let weights = [self.gate.args(), self.up.args()];
                 device.product(stream, &self.gate_up, &weights, (input, to_hidden), inner_rows)?;
             }
         }

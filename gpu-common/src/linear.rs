@@ -4,7 +4,7 @@ use engine_core::backend::{PrepareError, StepError};
 use engine_core::quant::HostWeight;
 
 use crate::device::Device;
-use crate::matrix::{Matrices, format_name};
+use crate::matrix::{Matrices, MatrixArgs, format_name};
 use crate::product::{Family, Input, Kernels, Output, ProductKernels, Rows};
 use crate::runtime::{Arg, GpuRuntime, LaunchShape};
 use crate::scratch::{GpuStream, Slot};
@@ -65,8 +65,20 @@ impl<R: GpuRuntime> GpuLinear<R> {
     ) -> Result<(), StepError> {
         match self.wide.for_rows(input, rows) {
             Some(wide) => device.wide_product(stream, wide, (input, output), rows),
-            None => device.product(stream, &self.kernels, &[&self.weight], (input, output), rows),
+            None => self.product(device, stream, self.weight.args(), (input, output), rows),
         }
+    }
+
+    /// The same of some of the weight's matrices, or of others of its format, as [`MatrixArgs`] says.
+    pub(crate) fn product(
+        &self,
+        device: &Device<R>,
+        stream: &mut GpuStream<R>,
+        matrices: MatrixArgs,
+        (input, output): (Input, Output),
+        rows: Rows,
+    ) -> Result<(), StepError> {
+        device.product(stream, &self.kernels, &[matrices], (input, output), rows)
     }
 
     /// As many columns as the weight has rows, side by side.

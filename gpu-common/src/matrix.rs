@@ -56,6 +56,35 @@ fn stored_row_bytes(format: WeightFormat, k: usize) -> usize {
     }
 }
 
+/// Matrices as kernels of products take them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MatrixArgs {
+    pub(crate) values: u64,
+    /// 0 for formats that have none.
+    pub(crate) scales: u64,
+    pub(crate) n: u32,
+    pub(crate) k: u32,
+    pub(crate) row_bytes: u32,
+    pub(crate) group: u32,
+    /// From matrix to matrix.
+    pub(crate) matrix_bytes: u32,
+    pub(crate) matrix_scales: u32,
+}
+
+impl MatrixArgs {
+    /// bf16 matrices `[n, k]`, all rows side by side; `k` is a multiple of 8.
+    pub(crate) fn of_bf16(values: u64, n: u32, k: u32) -> Self {
+        let row_bytes = 2 * k;
+        Self { values, scales: 0, n, k, row_bytes, group: 1, matrix_bytes: n * row_bytes, matrix_scales: 0 }
+    }
+
+    /// Those from matrix `first` on.
+    pub(crate) fn from(self, first: u32) -> Self {
+        let values = self.values + u64::from(first) * u64::from(self.matrix_bytes);
+        Self { values, scales: self.scales + 4 * u64::from(first) * u64::from(self.matrix_scales), ..self }
+    }
+}
+
 impl<R: GpuRuntime> Matrices<R> {
     /// Uploads one matrix.
     pub(crate) fn new(device: &Device<R>, weight: &HostWeight) -> Result<Self, PrepareError> {
@@ -181,9 +210,18 @@ impl<R: GpuRuntime> Matrices<R> {
         [Arg::U32(self.n), Arg::U32(self.k), Arg::U32(self.row_bytes), Arg::U32(self.group)]
     }
 
-    /// Bytes and scales from matrix to matrix.
-    pub(crate) fn step_args(&self) -> [Arg; 2] {
-        [Arg::U32(self.matrix_bytes), Arg::U32(self.matrix_scales)]
+    /// All of them.
+    pub(crate) fn args(&self) -> MatrixArgs {
+        MatrixArgs {
+            values: self.values.address(),
+            scales: self.scales.as_ref().map_or(0, Memory::address),
+            n: self.n,
+            k: self.k,
+            row_bytes: self.row_bytes,
+            group: self.group,
+            matrix_bytes: self.matrix_bytes,
+            matrix_scales: self.matrix_scales,
+        }
     }
 }
 

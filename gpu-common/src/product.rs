@@ -4,7 +4,7 @@ use engine_core::backend::{PrepareError, StepError};
 use engine_core::quant::{ActivationScheme, FP8_BLOCK, WeightFormat};
 
 use crate::device::Device;
-use crate::matrix::{Matrices, ROW_MULTIPLE, format_name};
+use crate::matrix::{Matrices, MatrixArgs, ROW_MULTIPLE, format_name};
 use crate::runtime::{Arg, GpuRuntime, LaunchShape};
 use crate::scratch::{GpuStream, Slot};
 
@@ -268,7 +268,7 @@ impl<R: GpuRuntime> Device<R> {
         &self,
         stream: &mut GpuStream<R>,
         kernels: &ProductKernels<R::Kernel>,
-        weights: &[&Matrices<R>],
+        weights: &[MatrixArgs],
         (input, output): (Input, Output),
         rows: Rows,
     ) -> Result<(), StepError> {
@@ -314,32 +314,29 @@ impl<R: GpuRuntime> Device<R> {
             shared_bytes: block.shared_bytes,
         };
         let weight = weights[0];
-        let [values, scales] = weight.pointers();
-        let [second_values, second_scales] = weights.get(1).map_or([Arg::Ptr(0); 2], |weight| weight.pointers());
-        let [n, k, row_bytes, group] = weight.shape_args();
-        let [matrix_bytes, matrix_scales] = weight.step_args();
+        let [second_values, second_scales] = weights.get(1).map_or([0; 2], |weight| [weight.values, weight.scales]);
         let args = [
             Arg::Ptr(input.address),
             Arg::Ptr(input.scales),
-            values,
-            scales,
-            second_values,
-            second_scales,
+            Arg::Ptr(weight.values),
+            Arg::Ptr(weight.scales),
+            Arg::Ptr(second_values),
+            Arg::Ptr(second_scales),
             Arg::Ptr(output.address),
             Arg::Ptr(experts.map_or(0, |e| e.tiles)),
             Arg::Ptr(experts.map_or(0, |e| e.pairs)),
-            n,
-            k,
-            row_bytes,
-            group,
+            Arg::U32(weight.n),
+            Arg::U32(weight.k),
+            Arg::U32(weight.row_bytes),
+            Arg::U32(weight.group),
             Arg::U32(input.num_rows),
             Arg::U32(input.stride),
             Arg::U32(input_step),
             Arg::U32(output.cols),
             Arg::U32(output.stride),
             Arg::U32(output_step),
-            matrix_bytes,
-            matrix_scales,
+            Arg::U32(weight.matrix_bytes),
+            Arg::U32(weight.matrix_scales),
             Arg::U32(experts.map_or(0, |e| e.gather)),
             Arg::U32(experts.map_or(0, |e| u32::from(e.scatter))),
             Arg::U32(u32::from(output.is_f32)),

@@ -29,6 +29,9 @@ pub struct GpuInfo {
     pub fp8: Fp8,
     /// True where the kernels' matrix tiles run on matrix units.
     pub has_mma: bool,
+    /// True where a lane has of a tile of results what it has of a left operand (`RESULT_IS_LEFT` in layout.h): the weights of
+    /// attention then need no shared memory.
+    pub results_are_operands: bool,
     /// What else its user should know.
     pub notes: Vec<String>,
 }

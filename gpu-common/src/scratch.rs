@@ -32,6 +32,8 @@ pub(crate) enum Slot {
     KvA,
     /// Sums over latents, before W_UV.
     Attended,
+    /// Keys and values of every head, and what they are made of.
+    Expanded,
     /// Parts of attention over several blocks.
     PartialSums,
     PartialStats,

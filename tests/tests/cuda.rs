@@ -161,6 +161,15 @@ fn the_tiny_model_in_fp8_agrees_with_the_goldens() {
     agrees_with_the_goldens("sm_90", "fp8", "fp8w_w8a8_absorb");
 }
 
+/// A kernel that cannot be launched is missed by long prompts, and by nothing else.
+#[test]
+fn long_prompts_attend_to_keys_and_values_of_every_head() {
+    let variables = [("CUDA_EMULATOR_PROFILE", "sm_80"), ("CUDA_EMULATOR_FAULT", "kernel:attend_expanded")];
+    let without = |case: &str| CUDA.installed().check(&["cuda", "ops", case], &variables);
+    without("mla/bf16/mixed/q_lora").expect(1, &["injected: kernel attend_expanded", "device lost"]);
+    without("mla/bf16/verify/q_lora, 4 heads 16/8/16/blocks of 4").expect(0, &["0 failed"]);
+}
+
 /// Replayed steps against launched ones, and what a steady step asks of the driver.
 #[test]
 fn captured_steps_are_launched_steps() {

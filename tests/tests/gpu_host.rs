@@ -20,8 +20,12 @@ const ALL_CASES: [&str; 1] = [""];
 const MATRIX_CASES: [&str; 4] = ["linear", "ffn", "mla", "moe_experts"];
 
 fn conforms(options: HostOptions, linears: QuantisedInputs, prefixes: &[&str]) {
-    let gpu_options =
-        GpuOptions { quantised_inputs: linears, waves_per_block: WAVES_PER_BLOCK, ..GpuOptions::default() };
+    conforms_with(options, GpuOptions { quantised_inputs: linears, ..GpuOptions::default() }, prefixes);
+}
+
+fn conforms_with(options: HostOptions, gpu_options: GpuOptions, prefixes: &[&str]) {
+    let linears = gpu_options.quantised_inputs;
+    let gpu_options = GpuOptions { waves_per_block: WAVES_PER_BLOCK, ..gpu_options };
     let backend = GpuBackend::new(HostRuntime::new(options), gpu_options).unwrap();
     assert_eq!(backend.capabilities().quantised_inputs, linears);
     let numerics = Numerics { activations: ActivationRounding::Bf16, linears, ..Numerics::default() };
@@ -75,4 +79,49 @@ fn rdna3() {
 fn rdna4() {
     let options = HostOptions { profile: Profile::Rdna4, order: 2, max_shared_bytes: AMD_SHARED_BYTES };
     conforms(options, QuantisedInputs::ALL, &MATRIX_CASES);
+}
+
+/// Prompts attend to keys and values of every head, from so many queries on, in so much memory.
+fn prompts(profile: Profile, order: u32, min_queries: u32, expanded_bytes: u64, prefixes: &[&str]) {
+    let max_shared_bytes = match profile {
+        Profile::Nvidia => HostOptions::default().max_shared_bytes,
+        Profile::Cdna | Profile::CdnaFnuz | Profile::Rdna3 | Profile::Rdna4 => AMD_SHARED_BYTES,
+    };
+    let gpu_options = GpuOptions {
+        quantised_inputs: QuantisedInputs::NONE,
+        min_expanded_queries: Some(min_queries),
+        expanded_bytes,
+        ..GpuOptions::default()
+    };
+    conforms_with(HostOptions { profile, order, max_shared_bytes }, gpu_options, prefixes);
+}
+
+/// All that is not decoding, of all widths.
+#[test]
+fn nvidia_prompts() {
+    prompts(Profile::Nvidia, 0, 2, 256 << 20, &["mla/bf16", "mla/fp8-cache/bf16"]);
+}
+
+/// Memory for a head or two of narrow ones, latents in chunks of a tile or two, some sequences absorbed.
+#[test]
+fn nvidia_prompts_in_little_memory() {
+    prompts(Profile::Nvidia, 1, 10, 24 << 10, &["mla/bf16", "mla/fp8-cache/bf16"]);
+}
+
+#[test]
+fn cdna_prompts() {
+    prompts(Profile::Cdna, 2, 10, 256 << 20, &["mla/bf16/long", "mla/bf16/mixed", "mla/fp8-cache/bf16/mixed"]);
+}
+
+/// Of DeepSeek's widths, too.
+#[test]
+fn cdna_fnuz_prompts_in_little_memory() {
+    prompts(Profile::CdnaFnuz, 3, 2, 400 << 10, &["mla/bf16/long", "mla/bf16/mixed", "mla/fp8-cache/bf16/mixed"]);
+}
+
+#[test]
+fn rdna_prompts() {
+    for (profile, order) in [(Profile::Rdna3, 0), (Profile::Rdna4, 1)] {
+        prompts(profile, order, 2, 256 << 20, &["mla/bf16/verify", "mla/bf16/mixed", "mla/fp8-cache/bf16/mixed"]);
+    }
 }

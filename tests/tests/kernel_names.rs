@@ -31,7 +31,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn new(names: &Arc<Mutex<Names>>) -> Self {
+    fn new(names: &Arc<Mutex<Names>>, max_shared_bytes: u32) -> Self {
         let info = GpuInfo {
             backend: "asked".into(),
             name: "no device".into(),
@@ -40,9 +40,10 @@ impl Asked {
             num_multiprocessors: 132,
             total_bytes: 1 << 40,
             free_bytes: 1 << 40,
-            max_shared_bytes: 227 << 10,
+            max_shared_bytes,
             fp8: Fp8::Ocp,
             has_mma: true,
+            results_are_operands: true,
             notes: Vec::new(),
         };
         Self { info, names: names.clone(), next_address: AtomicU64::new(256) }
@@ -131,13 +132,14 @@ impl GpuRuntime for Asked {
     }
 }
 
-/// What all conformance cases ask for, with blocks of few and of many waves, quantising or not.
+/// What all conformance cases ask for, with blocks of few and of many waves, quantising or not, with as much shared memory as
+/// one device or another has.
 fn asked_for() -> Names {
     let names = Arc::default();
     let (all, none) = (QuantisedInputs::ALL, QuantisedInputs::NONE);
-    for (quantised_inputs, waves_per_block) in [(all, 8), (none, 2), (none, 1)] {
+    for (quantised_inputs, waves_per_block, shared_kib) in [(all, 8, 227), (none, 2, 99), (none, 1, 64)] {
         let options = GpuOptions { quantised_inputs, waves_per_block, ..GpuOptions::default() };
-        let backend = GpuBackend::new(Asked::new(&names), options).unwrap();
+        let backend = GpuBackend::new(Asked::new(&names, shared_kib << 10), options).unwrap();
         let numerics =
             Numerics { activations: ActivationRounding::Bf16, linears: quantised_inputs, ..Numerics::default() };
         let profile = Profile::new("asked", numerics);

@@ -85,6 +85,15 @@ fn the_tiny_model_with_widened_weights_agrees_with_the_goldens() {
     agrees_with_the_goldens("gfx1100", "fp8w_f32");
 }
 
+/// A kernel that cannot be launched is missed by long prompts, and by nothing else.
+#[test]
+fn long_prompts_attend_to_keys_and_values_of_every_head() {
+    let variables = [("HIP_EMULATOR_PROFILE", "gfx950"), ("HIP_EMULATOR_FAULT", "kernel:attend_expanded")];
+    let without = |case: &str| HIP.installed().check(&["rocm", "ops", case], &variables);
+    without("mla/bf16/mixed/q_lora").expect(4, &["injected: kernel attend_expanded", "device lost"]);
+    without("mla/bf16/verify/q_lora, 4 heads 16/8/16/blocks of 4").expect(0, &["0 failed"]);
+}
+
 /// Replayed steps against launched ones, and what a steady step asks of the driver.
 #[test]
 fn captured_steps_are_launched_steps() {

@@ -1,15 +1,22 @@
-//! Multi-head latent attention, absorbed: W_UK is folded into the queries, W_UV into the result, and attention runs on the
-//! latents as one key head of width Lkv + R.
+//! Multi-head latent attention. Most sequences attend in [absorbed](absorbed) form: W_UK is folded into the queries, W_UV into
+//! the result, and attention runs on the latents as one key head of width Lkv + R. Sequences with many queries in a step, which
+//! prompts have, attend in [expanded](expanded) form, on keys and values of every head. [`runs`] says who does what; both
+//! halves of attention ask it.
 //!
 //! W_UK and W_UV are bf16 whatever the checkpoint holds: the absorbed form has no input to quantise, and products per head
 //! are small. They are widened head by head while loading.
 
-mod attention;
+mod absorbed;
+mod expanded;
 mod prolog;
+mod runs;
 
 use std::sync::Arc;
 
-use engine_core::backend::{CacheFormat, CacheSpec, MlaSpec, MlaWeights, PrepareError, QueryProjection, StepError};
+use engine_core::backend::{
+    CacheFormat, CacheSpec, LayerStep, MlaSpec, MlaWeights, PrepareError, QueryProjection, StepError, StepLayout,
+    Tensor,
+};
 use engine_core::config::AttentionConfig;
 use engine_core::quant::HostWeight;
 use engine_core::rope::{DeviceRopeTables, RopeTable};
@@ -20,9 +27,12 @@ use crate::linear::GpuLinear;
 use crate::matrix::{Matrices, ROW_MULTIPLE};
 use crate::norm::GpuNorm;
 use crate::product::TILE;
-use crate::runtime::GpuRuntime;
+use crate::runtime::{Arg, GpuRuntime};
+use crate::scratch::GpuStream;
 
-use attention::AttentionKernels;
+use absorbed::AttentionKernels;
+use expanded::Expansion;
+use runs::{Form, Run, runs};
 
 /// A prepared layer's attention.
 #[derive(Debug)]
@@ -38,6 +48,8 @@ pub struct GpuMla<R: GpuRuntime> {
     w_uv: GpuLinear<R>,
     rope: Arc<RopeMemory<R>>,
     split_queries: R::Kernel,
+    /// `None` where this device or these widths leave the absorbed form alone.
+    expansion: Option<Expansion<R::Kernel>>,
     native_cache: CacheKernels<R::Kernel>,
     fp8_cache: CacheKernels<R::Kernel>,
 }
@@ -46,6 +58,7 @@ pub struct GpuMla<R: GpuRuntime> {
 #[derive(Debug)]
 struct CacheKernels<K> {
     write_latents: K,
+    gather_latents: K,
     attention: AttentionKernels<K>,
 }
 
@@ -55,12 +68,13 @@ impl<K: Clone + Send + Sync> CacheKernels<K> {
         widths: &Widths,
         format: CacheFormat,
     ) -> Result<Self, PrepareError> {
-        let write_latents = match format {
-            CacheFormat::Native => "write_latents",
-            CacheFormat::Fp8 => "write_latents_fp8",
+        let (write_latents, gather_latents) = match format {
+            CacheFormat::Native => ("write_latents", "gather_latents"),
+            CacheFormat::Fp8 => ("write_latents_fp8", "gather_latents_fp8"),
         };
         Ok(Self {
             write_latents: device.runtime().kernel("mla_prolog", write_latents)?,
+            gather_latents: device.runtime().kernel("mla_expanded", gather_latents)?,
             attention: AttentionKernels::new(device, widths, format)?,
         })
     }
@@ -82,8 +96,29 @@ struct Widths {
     rank: u32,
     padded_rank: u32,
     v: u32,
-    /// Of a latent and of a query: the padded rank and the padded rotated part.
+    /// Of a latent and of an absorbed query: the padded rank and the padded rotated part.
     latent: u32,
+}
+
+impl Widths {
+    fn padded_rope(&self) -> u32 {
+        self.latent - self.padded_rank
+    }
+
+    /// Of a value in an expanded head.
+    fn padded_v(&self) -> u32 {
+        self.v.next_multiple_of(TILE)
+    }
+
+    /// Of a query that is not absorbed, and of its key.
+    fn head(&self) -> u32 {
+        self.padded_nope + self.padded_rope()
+    }
+
+    /// Values of memory for a token's queries, in either form.
+    fn queries(&self) -> u32 {
+        self.num_heads * self.latent.max(self.head())
+    }
 }
 
 impl Widths {
@@ -141,17 +176,25 @@ impl<R: GpuRuntime> GpuLatentCache<R> {
     }
 }
 
-/// Queries of a step: per token and head the absorbed part and the rotated part, `[T, N, latent width]`.
+/// Queries of a step, those of each run from its first token's place on: `[tokens, N]` of the absorbed part or what it is made
+/// from, and the rotated part.
 #[derive(Debug)]
 pub struct GpuQueries<R: GpuRuntime> {
     memory: Memory<R>,
+    token_bytes: u64,
 }
 
 impl<R: GpuRuntime> GpuQueries<R> {
     pub(crate) fn new(device: &Device<R>, spec: &MlaSpec, max_num_tokens: usize) -> Result<Self, PrepareError> {
         let widths = Widths::new(device, &spec.dims)?;
-        let num_values = max_num_tokens.saturating_mul(widths.num_heads as usize * widths.latent as usize);
-        Ok(Self { memory: device.memory(num_values.saturating_mul(2), "queries")? })
+        let token_bytes = 2 * widths.queries() as usize;
+        let memory = device.memory(max_num_tokens.saturating_mul(token_bytes), "queries")?;
+        Ok(Self { memory, token_bytes: token_bytes as u64 })
+    }
+
+    /// Where those of a run begin.
+    fn of_run(&self, run: &Run) -> u64 {
+        self.memory.address() + u64::from(run.tokens.start) * self.token_bytes
     }
 }
 
@@ -209,9 +252,47 @@ impl<R: GpuRuntime> GpuMla<R> {
             w_uv: GpuLinear::of_matrices(device, w_uv)?,
             rope: tables.get(&spec.rope, || RopeMemory::new(device, &spec.rope))?,
             split_queries: device.runtime().kernel("mla_prolog", "split_queries")?,
+            expansion: Expansion::new(device, &widths)?,
             native_cache: CacheKernels::new(device, &widths, CacheFormat::Native)?,
             fp8_cache: CacheKernels::new(device, &widths, CacheFormat::Fp8)?,
         })
+    }
+
+    /// Causal attention over the cache, `out [T, N · V]`.
+    pub(crate) fn attention(
+        &self,
+        device: &Device<R>,
+        stream: &mut GpuStream<R>,
+        step: LayerStep<'_, R::Buffer>,
+        (queries, cache): (&GpuQueries<R>, &GpuLatentCache<R>),
+        out: u64,
+    ) -> Result<(), StepError> {
+        for run in self.runs(step.meta.host()) {
+            let token_bytes = 2 * u64::from(self.widths.num_heads * self.widths.v);
+            let addresses = [queries.of_run(&run), out + u64::from(run.tokens.start) * token_bytes];
+            match (run.form, &self.expansion) {
+                (Form::Expanded, Some(expansion)) => {
+                    self.attend_expanded((device, expansion), stream, (step, &run), cache, addresses)?;
+                }
+                (Form::Absorbed, _) | (Form::Expanded, None) => {
+                    self.attend_absorbed(device, stream, (step, &run), cache, addresses)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The sequences of a step by form of attention.
+    fn runs<'a>(&'a self, layout: &'a StepLayout) -> impl Iterator<Item = Run> + 'a {
+        runs(layout, |query_len, seq_len| match &self.expansion {
+            Some(expansion) if expansion.suits(query_len, seq_len) => Form::Expanded,
+            Some(_) | None => Form::Absorbed,
+        })
+    }
+
+    /// The factor of scores, for weights that are powers of two.
+    fn scale_arg(&self) -> Arg {
+        Arg::F32(self.softmax_scale * std::f32::consts::LOG2_E)
     }
 
     fn cache_kernels(&self, cache: &GpuLatentCache<R>) -> &CacheKernels<R::Kernel> {
@@ -220,6 +301,20 @@ impl<R: GpuRuntime> GpuMla<R> {
             CacheFormat::Fp8 => &self.fp8_cache,
         }
     }
+}
+
+/// `block_table`, `seq_lens` and `query_start_loc` of a step's sequences from `first` on.
+fn sequence_args<R: GpuRuntime>(device: &Device<R>, step: LayerStep<'_, R::Buffer>, first: usize) -> [Arg; 3] {
+    let (meta, first) = (step.meta, first as u64);
+    let max_blocks = meta.host().max_blocks_per_seq as u64;
+    let address = |tensor: &Tensor<R::Buffer, u32>, from: u64| {
+        Arg::Ptr(device.runtime().address(tensor.buffer()) + from * size_of::<u32>() as u64)
+    };
+    [
+        address(&meta.block_table, first * max_blocks),
+        address(&meta.seq_lens, first),
+        address(&meta.query_start_loc, first),
+    ]
 }
 
 /// `kv_b` per head: P rows of W_UK, which are turned to `[Lkv, P]`, then V rows of W_UV.
@@ -248,4 +343,35 @@ fn absorbed_weights<R: GpuRuntime>(
         }
     })?;
     Ok((w_uk, w_uv))
+}
+
+#[cfg(test)]
+mod tests {
+    use engine_core::backend::StepLayout;
+
+    use super::Widths;
+
+    /// A step of sequences of so many queries and positions.
+    pub(super) fn layout(sequences: &[(u32, u32)]) -> StepLayout {
+        let mut layout = StepLayout { query_start_loc: vec![0], ..StepLayout::default() };
+        for (query_len, seq_len) in sequences {
+            layout.query_start_loc.push(layout.query_start_loc.last().copied().unwrap_or(0) + query_len);
+            layout.seq_lens.push(*seq_len);
+            layout.max_query_len = layout.max_query_len.max(*query_len as usize);
+            layout.max_seq_len = layout.max_seq_len.max(*seq_len as usize);
+        }
+        layout
+    }
+
+    /// DeepSeek's widths on an H100: see docs/gpu-kernels.md.
+    pub(super) const WIDTHS: Widths = Widths {
+        num_heads: 128,
+        nope: 128,
+        padded_nope: 128,
+        rope: 64,
+        rank: 512,
+        padded_rank: 512,
+        v: 128,
+        latent: 576,
+    };
 }

@@ -2,7 +2,7 @@
 
 use engine_core::backend::{LayerStep, StepError};
 
-use super::{GpuLatentCache, GpuMla, GpuQueries, Projection};
+use super::{Form, GpuLatentCache, GpuMla, GpuQueries, Projection};
 use crate::device::Device;
 use crate::matrix::ROW_MULTIPLE;
 use crate::product::{Input, Kernels, Output, Rows};
@@ -33,7 +33,17 @@ impl<R: GpuRuntime> GpuMla<R> {
             false => first.quantised((device, kernels), stream, x, [Slot::Codes, Slot::CodeScales])?,
         };
         let q = self.project_queries((device, kernels), stream, input)?;
-        self.absorb(device, stream, (q, x.num_rows), positions, queries.memory.address())
+        for run in self.runs(step.meta.host()) {
+            let first = u64::from(run.tokens.start);
+            let head_width = self.widths.nope + self.widths.rope;
+            let q = q + first * 2 * u64::from(self.widths.num_heads * head_width);
+            let addresses = [q, positions + 4 * first, queries.of_run(&run)];
+            match run.form {
+                Form::Absorbed => self.absorb(device, stream, run.num_tokens(), addresses)?,
+                Form::Expanded => self.rotate(device, stream, run.num_tokens(), addresses)?,
+            }
+        }
+        Ok(())
     }
 
     /// Latents of the step's tokens, normalised and rotated, to their slots; `x` as from [`GpuLinear::quantised`].
@@ -96,40 +106,67 @@ impl<R: GpuRuntime> GpuMla<R> {
         Ok(q)
     }
 
-    /// Rotates the second part of each head and folds W_UK into the first.
+    /// Rotates the second part of each head and folds W_UK into the first: `q [tokens, N (P + R)]` to `queries`.
     fn absorb(
         &self,
         device: &Device<R>,
         stream: &mut GpuStream<R>,
-        (q, num_rows): (u64, u32),
-        positions: u64,
-        queries: u64,
+        num_rows: u32,
+        [q, positions, queries]: [u64; 3],
     ) -> Result<(), StepError> {
         let widths = self.widths;
         let stride = widths.num_heads * widths.padded_nope;
         let nope = stream.scratch(device, Slot::QueryNope, num_rows as usize * stride as usize * 2)?;
-        let args = [
-            Arg::Ptr(q),
-            self.rope.cos.arg(),
-            self.rope.sin.arg(),
-            Arg::Ptr(positions),
-            Arg::Ptr(nope),
-            Arg::Ptr(queries),
-            Arg::U32(widths.num_heads),
-            Arg::U32(widths.nope),
-            Arg::U32(widths.padded_nope),
-            Arg::U32(widths.rope),
-            Arg::U32(widths.padded_rank),
-            Arg::U32(widths.latent),
-        ];
-        // A head is narrow: one wave has a few values per lane.
-        let shape = LaunchShape::linear(num_rows * widths.num_heads, device.info().wave_size);
-        device.launch(&mut stream.queue, &self.split_queries, shape, &args)?;
+        let nope_rows = (nope, widths.padded_nope);
+        let rope_rows = (queries + 2 * u64::from(widths.padded_rank), widths.latent);
+        self.split(device, stream, (q, positions, num_rows), [nope_rows, rope_rows])?;
         let input = Input { address: nope, scales: 0, num_rows, stride };
         let stride = widths.num_heads * widths.latent;
         let output = Output { address: queries, cols: widths.padded_rank, stride, is_f32: false };
         let (input_step, output_step) = (widths.padded_nope, widths.latent);
         let heads = Rows::Batch { count: widths.num_heads, input_step, output_step };
         self.w_uk.forward(device, stream, input, output, heads)
+    }
+
+    /// Rotates the second part of each head and leaves the first as it is: `q [tokens, N (P + R)]` to `queries`.
+    fn rotate(
+        &self,
+        device: &Device<R>,
+        stream: &mut GpuStream<R>,
+        num_rows: u32,
+        [q, positions, queries]: [u64; 3],
+    ) -> Result<(), StepError> {
+        let stride = self.widths.head();
+        let rope = queries + 2 * u64::from(self.widths.padded_nope);
+        self.split(device, stream, (q, positions, num_rows), [(queries, stride), (rope, stride)])
+    }
+
+    /// Both parts of every head to rows of their own: where they begin, and elements from row to row.
+    fn split(
+        &self,
+        device: &Device<R>,
+        stream: &mut GpuStream<R>,
+        (q, positions, num_rows): (u64, u64, u32),
+        [(nope, nope_stride), (rope, rope_stride)]: [(u64, u32); 2],
+    ) -> Result<(), StepError> {
+        let widths = self.widths;
+        let args = [
+            Arg::Ptr(q),
+            self.rope.cos.arg(),
+            self.rope.sin.arg(),
+            Arg::Ptr(positions),
+            Arg::Ptr(nope),
+            Arg::Ptr(rope),
+            Arg::U32(widths.num_heads),
+            Arg::U32(widths.nope),
+            Arg::U32(widths.padded_nope),
+            Arg::U32(nope_stride),
+            Arg::U32(widths.rope),
+            Arg::U32(widths.padded_rope()),
+            Arg::U32(rope_stride),
+        ];
+        // A head is narrow: one wave has a few values per lane.
+        let shape = LaunchShape::linear(num_rows * widths.num_heads, device.info().wave_size);
+        device.launch(&mut stream.queue, &self.split_queries, shape, &args)
     }
 }

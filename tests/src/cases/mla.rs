@@ -94,6 +94,7 @@ pub(super) fn cases() -> Vec<MlaCase> {
             cases.push(MlaCase { dims: dims(4, q_lora_rank, SMALL), script, ..base });
         }
     }
+    cases.push(MlaCase { script: script::MIXED, ..base });
     for block_size in [1, 3, 16, 64] {
         cases.extend([script::CHUNKED, script::VERIFY].map(|script| MlaCase { script, block_size, ..base }));
     }
@@ -124,6 +125,7 @@ pub(super) fn cases() -> Vec<MlaCase> {
         (4, Format::Bf16, script::LONG),
         (4, Format::Int8, script::LONG_CHUNKS),
         (3, Format::Bf16, script::LONG_CHUNKS),
+        (3, Format::Bf16, script::MIXED),
     ] {
         let dims = dims(heads, None, DEEPSEEK);
         cases.push(MlaCase { dims, hidden: 64, format, block_size: 16, script, ..base });
@@ -136,6 +138,7 @@ pub(super) fn cases() -> Vec<MlaCase> {
 fn fp8_cache_cases(base: &MlaCase) -> Vec<MlaCase> {
     let base = MlaCase { cache: CacheFormat::Fp8, ..*base };
     let mut cases = script::ALL.map(|script| MlaCase { script, ..base }).to_vec();
+    cases.push(MlaCase { script: script::MIXED, ..base });
     cases.extend([1, 16].map(|block_size| MlaCase { script: script::VERIFY, block_size, ..base }));
     for (format, script) in [(Format::Bf16, script::CHUNKED), (Format::Fp8, script::VERIFY)] {
         cases.push(MlaCase { dims: dims(3, None, RAGGED), hidden: 136, format, script, ..base });

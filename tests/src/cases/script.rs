@@ -67,6 +67,16 @@ pub(super) const LONG_CHUNKS: Script = Script {
     steps: &[step(&[(0, 17), (1, 20)]), step(&[(2, 1), (1, 150), (0, 3)]), step(&[(0, 1), (1, 1), (2, 1)])],
 };
 
+/// Decoding, verification and prompts of new and of long sequences in one step, in every order.
+pub(super) const MIXED: Script = Script {
+    name: "mixed",
+    steps: &[
+        step(&[(0, 33), (1, 5), (2, 70)]),
+        step(&[(0, 1), (1, 40), (3, 35), (2, 3), (4, 20)]),
+        step(&[(3, 1), (4, 64), (0, 2)]),
+    ],
+};
+
 pub(super) const ALL: [Script; 7] = [PREFILL, DECODE, CHUNKED, BATCH, VERIFY, PADDED, LONG];
 
 impl Script {

@@ -70,6 +70,7 @@ impl HostRuntime {
             max_shared_bytes,
             fp8: fp8(profile),
             has_mma: true,
+            results_are_operands: profile == Profile::Nvidia,
             notes: Vec::new(),
         };
         Self { info, options, kernels: kernels.map(by_name).collect(), ledger: Ledger::default() }

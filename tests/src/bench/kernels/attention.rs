@@ -1,4 +1,4 @@
-//! Attention of decode steps over a paged cache.
+//! Attention of decode steps and of prompts over a paged cache.
 
 use std::sync::Arc;
 
@@ -55,6 +55,27 @@ struct Attention<B: Backend> {
     format: CacheFormat,
 }
 
+impl<B: Backend> Attention<B> {
+    fn name(&self, what: &str, shape: &Shape) -> String {
+        let cache = match self.format {
+            CacheFormat::Native => "",
+            CacheFormat::Fp8 => " fp8 cache",
+        };
+        format!("{what} bf16{cache} {}, {} heads", shape.name, shape.dims.num_attention_heads)
+    }
+}
+
+/// What costs are counted from: widths of a head, bytes of a cached position and of a value.
+struct Size {
+    heads: f64,
+    rank: f64,
+    nope: f64,
+    rope: f64,
+    v: f64,
+    slot_bytes: f64,
+    element_bytes: f64,
+}
+
 impl<B: Backend> KernelBench<'_, B> {
     pub(super) fn attention(&mut self) -> Result<Vec<Row>, Error> {
         let shapes: &[Shape] = match self.options.scale {
@@ -67,8 +88,9 @@ impl<B: Backend> KernelBench<'_, B> {
             let mut attention = self.prepare(shape, format)?;
             self.write_cache(&mut attention)?;
             for &batch in shape.batches {
-                measured.push(self.attend(shape, &mut attention, batch)?);
+                measured.push(self.decode(shape, &mut attention, batch)?);
             }
+            measured.push(self.prompt(shape, &mut attention)?);
         }
         Ok(measured)
     }
@@ -141,40 +163,71 @@ impl<B: Backend> KernelBench<'_, B> {
         Ok(self.backend.mla_prolog(&mut self.stream, mla, LayerStep { layer, meta }, io)?)
     }
 
-    fn attend(&mut self, shape: &Shape, attention: &mut Attention<B>, batch: usize) -> Result<Row, Error> {
+    /// Attention of every layer in turns, of sequences of so many queries each, all `shape.context` long.
+    fn seconds(
+        &mut self,
+        shape: &Shape,
+        attention: &mut Attention<B>,
+        (num_seqs, query_len): (usize, usize),
+    ) -> Result<f64, Error> {
         let blocks_per_seq = attention.limits.max_blocks_per_seq();
-        let tables: Vec<Vec<u32>> = (0..batch)
+        let tables: Vec<Vec<u32>> = (0..num_seqs)
             .map(|seq| (0..blocks_per_seq).map(|block| (seq * blocks_per_seq + block) as u32).collect())
             .collect();
-        let steps: Vec<SequenceStep<'_>> = tables
-            .iter()
-            .map(|block_table| SequenceStep { tokens: &[0], context_len: shape.context - 1, block_table })
-            .collect();
+        let (tokens, context_len) = (vec![0; query_len], shape.context - query_len);
+        let steps: Vec<SequenceStep<'_>> =
+            tables.iter().map(|block_table| SequenceStep { tokens: &tokens, context_len, block_table }).collect();
         attention.meta.fill(self.backend, &mut self.stream, &steps)?;
-        let x = self.activations(batch, HIDDEN_SIZE)?;
+        let x = self.activations(num_seqs * query_len, HIDDEN_SIZE)?;
         self.prolog(attention, 0, &x)?;
         let (heads, v) = (shape.dims.num_attention_heads, shape.dims.v_head_dim);
-        let mut out: ActTensor<B> = Tensor::alloc(self.backend, batch, heads * v)?;
+        let mut out: ActTensor<B> = Tensor::alloc(self.backend, num_seqs * query_len, heads * v)?;
         let (backend, runs) = (self.backend, self.runs(NUM_LAYERS));
         let Attention { mla, cache, queries, meta, .. } = &*attention;
         let seconds = seconds_per_run(backend, &mut self.stream, runs, |stream, run| {
             backend.mla_attention(stream, mla, LayerStep { layer: run % NUM_LAYERS, meta }, queries, cache, &mut out)
         })?;
-        let AttentionConfig { kv_lora_rank, qk_rope_head_dim, .. } = shape.dims;
-        let (rank, rope) = (kv_lora_rank as f64, qk_rope_head_dim as f64);
+        Ok(seconds)
+    }
+
+    fn decode(&mut self, shape: &Shape, attention: &mut Attention<B>, batch: usize) -> Result<Row, Error> {
+        let seconds = self.seconds(shape, attention, (batch, 1))?;
+        let Size { heads, rank, rope, v, slot_bytes, element_bytes, .. } = self.size(shape, attention);
         let pairs = (batch * shape.context) as f64;
-        let element_bytes = backend.capabilities().cache_element_bytes;
-        let slot_bytes = attention.format.bytes_per_slot(kv_lora_rank, qk_rope_head_dim, element_bytes);
         // The latents of all positions, and W_UV.
-        let bytes = pairs * slot_bytes as f64 + (element_bytes * heads * v) as f64 * rank;
-        let w_uv_flop = 2.0 * (batch * heads * v) as f64 * rank;
-        let bf16_flop = pairs * 2.0 * heads as f64 * (2.0 * rank + rope) + w_uv_flop;
+        let bytes = pairs * slot_bytes + element_bytes * heads * v * rank;
+        let w_uv_flop = 2.0 * batch as f64 * heads * v * rank;
+        let bf16_flop = pairs * 2.0 * heads * (2.0 * rank + rope) + w_uv_flop;
         let cost = Cost { bytes, fp8_flop: 0.0, bf16_flop };
-        let cache = match attention.format {
-            CacheFormat::Native => "",
-            CacheFormat::Fp8 => " fp8 cache",
-        };
-        let what = format!("attention bf16{cache} {}, {heads} heads", shape.name);
-        Ok(Row::new(&what, (batch, shape.context), seconds, cost, self.options.limits))
+        Ok(Row::new(&attention.name("attention", shape), (batch, shape.context), seconds, cost, self.options.limits))
+    }
+
+    /// One prompt without a context, counted as keys and values of every head: what they take, and each query's share of them.
+    fn prompt(&mut self, shape: &Shape, attention: &mut Attention<B>) -> Result<Row, Error> {
+        let seconds = self.seconds(shape, attention, (1, shape.context))?;
+        let Size { heads, rank, nope, rope, v, slot_bytes, element_bytes } = self.size(shape, attention);
+        let positions = shape.context as f64;
+        let pairs = positions * (positions + 1.0) / 2.0;
+        let bytes = positions * slot_bytes + element_bytes * heads * (nope + v) * rank;
+        let bf16_flop = 2.0 * heads * (positions * rank * (nope + v) + pairs * (nope + rope + v));
+        let cost = Cost { bytes, fp8_flop: 0.0, bf16_flop };
+        let what = attention.name("prompt attention", shape);
+        Ok(Row::new(&what, (1, shape.context), seconds, cost, self.options.limits))
+    }
+
+    fn size(&self, shape: &Shape, attention: &Attention<B>) -> Size {
+        let AttentionConfig {
+            num_attention_heads, kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim, ..
+        } = shape.dims;
+        let element_bytes = self.backend.capabilities().cache_element_bytes;
+        Size {
+            heads: num_attention_heads as f64,
+            rank: kv_lora_rank as f64,
+            nope: qk_nope_head_dim as f64,
+            rope: qk_rope_head_dim as f64,
+            v: v_head_dim as f64,
+            slot_bytes: attention.format.bytes_per_slot(kv_lora_rank, qk_rope_head_dim, element_bytes) as f64,
+            element_bytes: element_bytes as f64,
+        }
     }
 }

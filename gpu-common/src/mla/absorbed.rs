@@ -1,8 +1,9 @@
-//! Second half: attention over the paged latent cache, then W_UV.
+//! Second half, absorbed: attention over the paged latent cache, then W_UV.
 
 use engine_core::backend::{CacheFormat, LayerStep, PrepareError, StepError, StepLayout};
 
-use super::{GpuLatentCache, GpuMla, GpuQueries, Widths, slot_bytes};
+use super::runs::query_len;
+use super::{GpuLatentCache, GpuMla, Run, Widths, sequence_args, slot_bytes};
 use crate::device::Device;
 use crate::product::{Input, Output, Rows, TILE};
 use crate::runtime::{Arg, GpuRuntime, LaunchShape};
@@ -105,7 +106,7 @@ fn shared_bytes(widths: &Widths, format: CacheFormat, num_rows: u32, tile_positi
     staged + 2 * num_rows * (tile_positions + PAD) + 4 * num_rows * (tile_positions / TILE + 1)
 }
 
-/// How a step's attention is cut into blocks.
+/// How a run's attention is cut into blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Partition {
     /// Blocks of query rows, of all sequences.
@@ -113,41 +114,46 @@ struct Partition {
     /// Parts of every sequence. Short ones leave some of them empty: a split is no shorter than `min_split_positions`.
     num_splits: u32,
     min_split_positions: u32,
-    /// Splits of a step like this one with sequences as long as any: what scratch memory is sized for, so that it does not
+    /// Splits of a run like this one with sequences as long as any: what scratch memory is sized for, so that it does not
     /// grow with the sequences.
     max_splits: u32,
 }
 
 impl Partition {
     /// Splits sequences until the device is full, and not further: a second round of blocks would begin late and end alone.
-    fn new<K>(layout: &StepLayout, num_heads: u32, tiling: &Tiling<K>, num_multiprocessors: u32) -> Self {
-        let num_queries = layout.query_start_loc.last().map_or(0, |end| *end);
-        // A sequence's blocks begin at a whole number of blocks: see first_row_block in mla_attention.h.
-        let num_row_blocks = num_queries * num_heads / tiling.num_rows + layout.num_seqs() as u32;
-        let query_lens = layout.query_start_loc.windows(2).map(|ends| ends[1] - ends[0]);
+    fn new<K>(
+        (layout, run): (&StepLayout, &Run),
+        num_heads: u32,
+        tiling: &Tiling<K>,
+        num_multiprocessors: u32,
+    ) -> Self {
+        // A sequence's blocks begin at a whole number of blocks: see first_row_block in attention.h.
+        let num_row_blocks = run.num_tokens() * num_heads / tiling.num_rows + run.num_seqs();
+        let query_lens = run.seqs.clone().map(|seq| query_len(layout, seq));
         let num_used: u32 = query_lens.map(|len| (len * num_heads).div_ceil(tiling.num_rows)).sum();
         let max_splits = (num_multiprocessors * tiling.blocks_per_multiprocessor / num_used.max(1)).max(1);
         let min_split_positions = MIN_SPLIT_TILES * tiling.tile_positions;
-        let num_splits = max_splits.min((layout.max_seq_len as u32).div_ceil(min_split_positions)).max(1);
+        let num_splits = max_splits.min((run.max_seq_len as u32).div_ceil(min_split_positions)).max(1);
         Self { num_row_blocks, num_splits, min_split_positions, max_splits }
     }
 }
 
 impl<R: GpuRuntime> GpuMla<R> {
-    /// Causal attention over the cache, `out [T, N · V]`.
-    pub(crate) fn attention(
+    /// Attention of a run, `out [tokens, N · V]`.
+    pub(super) fn attend_absorbed(
         &self,
         device: &Device<R>,
         stream: &mut GpuStream<R>,
-        step: LayerStep<'_, R::Buffer>,
-        (queries, cache): (&GpuQueries<R>, &GpuLatentCache<R>),
-        (out, num_rows): (u64, u32),
+        (step, run): (LayerStep<'_, R::Buffer>, &Run),
+        cache: &GpuLatentCache<R>,
+        [queries, out]: [u64; 2],
     ) -> Result<(), StepError> {
         let widths = self.widths;
-        let stride = widths.num_heads * widths.padded_rank;
+        let (num_rows, stride) = (run.num_tokens(), widths.num_heads * widths.padded_rank);
         let attended = stream.scratch(device, Slot::Attended, num_rows as usize * stride as usize * 2)?;
         let kernels = &self.cache_kernels(cache).attention;
-        self.attend((device, kernels), stream, step, [queries.memory.address(), cache.layer(step.layer), attended])?;
+        let addresses = [queries, cache.layer(step.layer), attended];
+        self.attend((device, kernels), stream, (step, run), addresses)?;
         let input = Input { address: attended, scales: 0, num_rows, stride };
         let (input_step, output_step) = (widths.padded_rank, widths.v);
         let heads = Rows::Batch { count: widths.num_heads, input_step, output_step };
@@ -155,18 +161,18 @@ impl<R: GpuRuntime> GpuMla<R> {
         self.w_uv.forward(device, stream, input, output, heads)
     }
 
-    /// Weighted sums of latents, `[T, N, padded rank]`.
+    /// Weighted sums of latents, `[tokens, N, padded rank]`.
     fn attend(
         &self,
         (device, kernels): (&Device<R>, &AttentionKernels<R::Kernel>),
         stream: &mut GpuStream<R>,
-        step: LayerStep<'_, R::Buffer>,
+        (step, run): (LayerStep<'_, R::Buffer>, &Run),
         [queries, cache, attended]: [u64; 3],
     ) -> Result<(), StepError> {
         let (widths, layout) = (self.widths, step.meta.host());
-        let tiling = kernels.tiling(layout.max_query_len.saturating_mul(widths.num_heads as usize));
-        let partition = Partition::new(layout, widths.num_heads, tiling, device.info().num_multiprocessors);
-        let num_rows = layout.query_start_loc.last().map_or(0, |end| *end) * widths.num_heads;
+        let tiling = kernels.tiling(run.max_query_len.saturating_mul(widths.num_heads as usize));
+        let partition = Partition::new((layout, run), widths.num_heads, tiling, device.info().num_multiprocessors);
+        let num_rows = run.num_tokens() * widths.num_heads;
         let (sums, stats) = match partition.max_splits {
             1 => (0, 0),
             splits => {
@@ -177,17 +183,17 @@ impl<R: GpuRuntime> GpuMla<R> {
                 )
             }
         };
-        let runtime = device.runtime();
+        let [block_table, seq_lens, query_start_loc] = sequence_args(device, step, run.seqs.start);
         let args = [
             Arg::Ptr(queries),
             Arg::Ptr(cache),
-            Arg::Ptr(runtime.address(step.meta.block_table.buffer())),
-            Arg::Ptr(runtime.address(step.meta.seq_lens.buffer())),
-            Arg::Ptr(runtime.address(step.meta.query_start_loc.buffer())),
+            block_table,
+            seq_lens,
+            query_start_loc,
             Arg::Ptr(attended),
             Arg::Ptr(sums),
             Arg::Ptr(stats),
-            Arg::U32(layout.num_seqs() as u32),
+            Arg::U32(run.num_seqs()),
             Arg::U32(widths.num_heads),
             Arg::U32(widths.padded_rank),
             Arg::U32(widths.latent),
@@ -196,7 +202,7 @@ impl<R: GpuRuntime> GpuMla<R> {
             Arg::U32(tiling.tile_positions),
             Arg::U32(partition.num_splits),
             Arg::U32(partition.min_split_positions),
-            Arg::F32(self.softmax_scale * std::f32::consts::LOG2_E),
+            self.scale_arg(),
         ];
         let shape = LaunchShape {
             grid: [partition.num_row_blocks, partition.num_splits, 1],
@@ -218,30 +224,19 @@ impl<R: GpuRuntime> GpuMla<R> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::runs::runs;
     use super::*;
+    use crate::mla::Form;
+    use crate::mla::tests::{WIDTHS, layout};
 
-    fn layout(sequences: &[(u32, u32)]) -> StepLayout {
-        let mut layout = StepLayout { query_start_loc: vec![0], ..StepLayout::default() };
-        for (query_len, seq_len) in sequences {
-            layout.query_start_loc.push(layout.query_start_loc.last().copied().unwrap_or(0) + query_len);
-            layout.seq_lens.push(*seq_len);
-            layout.max_query_len = layout.max_query_len.max(*query_len as usize);
-            layout.max_seq_len = layout.max_seq_len.max(*seq_len as usize);
-        }
-        layout
+    /// The partition of a step that is one run.
+    fn partition(sequences: &[(u32, u32)], num_heads: u32, tiling: &Tiling<()>) -> Partition {
+        let layout = layout(sequences);
+        let run = runs(&layout, |_, _| Form::Absorbed).next().unwrap();
+        Partition::new((&layout, &run), num_heads, tiling, 132)
     }
-
-    /// DeepSeek's widths on an H100: see docs/gpu-kernels.md.
-    const WIDTHS: Widths = Widths {
-        num_heads: 128,
-        nope: 128,
-        padded_nope: 128,
-        rope: 64,
-        rank: 512,
-        padded_rank: 512,
-        v: 128,
-        latent: 576,
-    };
 
     fn tiling(num_rows: u32, tile_positions: u32, blocks_per_multiprocessor: u32) -> Tiling<()> {
         let shared_bytes = shared_bytes(&WIDTHS, CacheFormat::Native, num_rows, tile_positions);
@@ -294,29 +289,29 @@ mod tests {
 
     #[test]
     fn one_long_sequence_is_split_over_the_whole_device() {
-        let partition = Partition::new(&layout(&[(1, 32_768)]), 16, &tiling(16, 64, 1), 132);
+        let found = partition(&[(1, 32_768)], 16, &tiling(16, 64, 1));
         let min_split_positions = 128;
-        assert_eq!(partition, Partition { num_row_blocks: 2, num_splits: 132, min_split_positions, max_splits: 132 });
+        assert_eq!(found, Partition { num_row_blocks: 2, num_splits: 132, min_split_positions, max_splits: 132 });
     }
 
     #[test]
     fn short_sequences_are_not_cut_into_crumbs() {
-        let partition = Partition::new(&layout(&[(1, 300)]), 16, &tiling(16, 64, 1), 132);
-        assert_eq!((partition.num_splits, partition.max_splits), (3, 132));
+        let found = partition(&[(1, 300)], 16, &tiling(16, 64, 1));
+        assert_eq!((found.num_splits, found.max_splits), (3, 132));
     }
 
     #[test]
     fn many_sequences_fill_the_device_once() {
         let batch = [(1, 4096); 32];
-        let partition = Partition::new(&layout(&batch), 128, &tiling(64, 48, 1), 132);
-        assert_eq!((partition.num_row_blocks, partition.num_splits), (96, 2));
-        let partition = Partition::new(&layout(&batch), 16, &tiling(16, 64, 1), 132);
-        assert_eq!((partition.num_row_blocks, partition.num_splits), (64, 4));
+        let found = partition(&batch, 128, &tiling(64, 48, 1));
+        assert_eq!((found.num_row_blocks, found.num_splits), (96, 2));
+        let found = partition(&batch, 16, &tiling(16, 64, 1));
+        assert_eq!((found.num_row_blocks, found.num_splits), (64, 4));
     }
 
     #[test]
     fn prefill_is_not_split() {
-        let partition = Partition::new(&layout(&[(2048, 2048)]), 16, &tiling(64, 48, 1), 132);
-        assert_eq!(partition.num_splits, 1);
+        let found = partition(&[(2048, 2048)], 16, &tiling(64, 48, 1));
+        assert_eq!(found.num_splits, 1);
     }
 }
