@@ -231,10 +231,10 @@ impl<G: Gpu> Driver<G> {
         Failure::new(BLOCKED, message)
     }
 
-    /// True where a graph of some context holds a collective of the group.
+    /// True where a graph of some context holds a collective of the group. A lost device takes its graphs with it.
     pub(crate) fn has_graph_of(&self, group: usize) -> bool {
         let is_of = |communicator| self.groups.place(communicator).is_ok_and(|(of, _)| of == group);
-        self.contexts.values().any(|context| {
+        self.contexts.values().filter(|context| context.sticky.is_none()).any(|context| {
             let mut graphs = context.graphs.values().chain(context.executable_graphs.values());
             graphs.any(|graph| graph.collectives().any(|collective| is_of(collective.communicator)))
         })
