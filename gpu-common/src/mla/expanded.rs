@@ -404,8 +404,8 @@ mod tests {
         assert_eq!(nvidia(&glm), [(224, 7, 64), (192, 6, 32), (128, 8, 16)]);
         // gfx950, AMD's others.
         let amd = |widths| [160, 64].map(|kib| tiling(widths, kib, false).unwrap());
-        assert_eq!(amd(&WIDTHS), [(160, 5, 64), (96, 6, 16)]);
-        assert_eq!(amd(&glm), [(192, 6, 32), (64, 4, 16)]);
+        assert_eq!(amd(&WIDTHS), [(128, 4, 64), (96, 6, 16)]);
+        assert_eq!(amd(&glm), [(160, 5, 32), (64, 4, 16)]);
         assert_eq!(tiling(&WIDTHS, 16, true), None);
     }
 
