@@ -203,6 +203,7 @@ impl fmt::Display for Rank {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::sync::Barrier;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
 
@@ -247,15 +248,15 @@ mod tests {
 
     #[test]
     fn a_failure_reaches_those_who_wait_and_those_who_come_later() {
-        let hooks = AtomicUsize::new(0);
-        let hooks = Arc::new(hooks);
+        let hooks = Arc::new(AtomicUsize::new(0));
+        let all_have_hooks = Barrier::new(3);
         let errors = on_each(3, |rank| {
             let counter = hooks.clone();
             rank.on_failure(move || {
                 counter.fetch_add(1, Ordering::Relaxed);
             });
-            // Every hook is there before anything fails.
-            rank.all_reduce(&mut []).unwrap();
+            // Not a sum: who has not left that when another fails hears of the failure there.
+            all_have_hooks.wait();
             match rank.index() {
                 1 => rank.fail("lost".into()),
                 _ => rank.all_reduce(&mut [1.0]).unwrap_err(),
